@@ -1,0 +1,15 @@
+/* crc32c.h: CRC-32C (Castagnoli), by the SSE4.2 instruction where there is one, by tables elsewhere. Thread-safe. */
+#ifndef SLUICE_CRC32C_H
+#define SLUICE_CRC32C_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* crc: 0 for the first piece, the former result to go on. crc32c(crc32c(0, a), b) == crc32c(0, a || b). */
+uint32_t crc32c(uint32_t crc, const void *data, size_t n);
+/* The same by tables alone: for processors without the instruction, and for tests to compare with. */
+uint32_t crc32c_portable(uint32_t crc, const void *data, size_t n);
+/* CRC of a || b from the CRC of a, the CRC of b and b's length. */
+uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b);
+
+#endif

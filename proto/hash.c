@@ -1,0 +1,73 @@
+/* Hash keys: 128-bit integers, kept as 16 big-endian bytes. */
+#include "proto/base.h"
+#include "proto/batch.h"
+#include "proto/md5.h"
+
+typedef unsigned __int128 u128;
+#define U128_MAX (~(u128)0)
+
+static u128 hash_to_u128(const struct hash128 *h)
+{
+    u128 v = 0;
+    for (size_t i = 0; i < sizeof(h->b); i++) {
+        v = v << 8 | h->b[i];
+    }
+    return v;
+}
+
+static void hash_from_u128(u128 v, struct hash128 *h)
+{
+    for (size_t i = sizeof(h->b); i-- > 0; v >>= 8) {
+        h->b[i] = (uint8_t)v;
+    }
+}
+
+void hash_key_of(const void *key, size_t n, struct hash128 *out) { md5(key, n, out->b); }
+
+int hash_compare(const struct hash128 *a, const struct hash128 *b) { return memcmp(a->b, b->b, sizeof(a->b)); }
+
+void hash_to_decimal(const struct hash128 *h, char text[40])
+{
+    u128 v = hash_to_u128(h);
+    char digits[40];
+    size_t n = 0;
+    do {
+        digits[n++] = (char)('0' + (int)(v % 10));
+        v /= 10;
+    } while (v > 0);
+    for (size_t i = 0; i < n; i++) {
+        text[i] = digits[n - 1 - i];
+    }
+    text[n] = '\0';
+}
+
+bool hash_from_decimal(const char *text, struct hash128 *out)
+{
+    if (text[0] == '\0' || (text[0] == '0' && text[1] != '\0')) {
+        return false;
+    }
+    u128 v = 0;
+    for (; *text != '\0'; text++) {
+        if (*text < '0' || *text > '9') {
+            return false;
+        }
+        unsigned digit = (unsigned)(*text - '0');
+        if (v > (U128_MAX - digit) / 10) {
+            return false;
+        }
+        v = v * 10 + digit;
+    }
+    hash_from_u128(v, out);
+    return true;
+}
+
+void hash_range(uint32_t i, uint32_t n, struct hash128 *first, struct hash128 *last)
+{
+    sluice_assert(n > 0);
+    sluice_assert(i < n);
+    /* 2^128 itself does not fit: divide 2^128 - 1 and add the one that a remainder of n - 1 hides. With n = 1 the width
+     * wraps to 0, which the single range never uses. */
+    u128 width = U128_MAX / n + (U128_MAX % n == n - 1 ? 1 : 0);
+    hash_from_u128(width * i, first);
+    hash_from_u128(i == n - 1 ? U128_MAX : width * (i + 1) - 1, last);
+}

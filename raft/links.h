@@ -1,0 +1,86 @@
+/* links.h: the messages between the same lane of two nodes: one outgoing connection per peer (node, lane), everything of a loop turn in as few
+ * frames as possible.
+ *
+ * Each side owns the connection on which it sends; what it receives comes on connections the peer opened (accepted by the server, which hands
+ * their FRAME_LINK payloads to links_receive()). The server's hello tells who the peer is.
+ *
+ * Order: messages to one peer that concern one group are delivered in order or not at all (a lost connection loses what was unsent; the
+ * sender's `done` tells). Small messages (votes, results, heartbeats of groups with nothing queued, read-index, liveness) overtake bulk ones of other
+ * groups; records larger than 64 KiB go in chunks so that they never hold up the rest for long.
+ * Back-pressure: at most `window` bytes queued per peer (and per group, see link_send.status -EAGAIN); at the bound bulk sends are refused, small ones
+ * still go.
+ *
+ * Detector: every link sends at least a liveness record every 50 ms (idle: that is all it sends). A peer is *down* at once when its connection to us is
+ * reset, or ours is refused or reset, and after 800 ms of silence (doubled while our own loop was late); it is *up* with the next
+ * record received. One verdict per peer and lane, told by `peer_changed`. */
+#ifndef SLUICE_LINKS_H
+#define SLUICE_LINKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "raft/link_codec.h"
+#include "storage/env.h"
+
+struct links;
+
+struct links_options {
+    struct env *env;
+    uint8_t cluster_id[16];
+    uint32_t node_id, lane, lanes;
+    uint64_t incarnation;
+    uint64_t prior_end;            /* where this lane's journal ended in the life before (SAFETY F27) */
+    unsigned liveness_ms;          /* 50 */
+    unsigned silence_ms;           /* 800 */
+    uint64_t window_peer;          /* bytes queued to one peer, default 4 MiB; never less than one largest record */
+    void *arg;
+    /* A whole record arrived. m->payload is valid during the call; with LINK_APPEND its bytes may be taken (m->payload_owned, free()).
+     * A record of a group that lives on another lane is handed over by the owner. */
+    void (*receive)(void *arg, uint32_t from_node, struct link_message *m);
+    void (*peer_changed)(void *arg, uint32_t node, bool up, bool by_reset);
+    /* A peer refused us for good (wrong cluster, older disk copy: SLUICE_E_REFUSED, SLUICE_E_WRONG_CLUSTER), with its message. */
+    void (*refused)(void *arg, uint32_t node, int code, const char *message);
+};
+
+int links_open(struct links **out, const struct links_options *o);
+void links_close(struct links *l);
+/* Adds or moves a peer; connects by itself, with backoff (first retry 20 ms, at most 500 ms). */
+void links_set_peer(struct links *l, uint32_t node, const char *host, uint16_t port);
+void links_remove_peer(struct links *l, uint32_t node);
+bool links_peer_up(const struct links *l, uint32_t node);
+
+/* A message on its way. `done` (may be NULL) runs when its bytes were handed to the system or given up (status != 0), never inside links_send().
+ * Until then entries/payload parts stay valid. The header fields are copied at once. */
+struct link_send;
+typedef void (*link_send_done)(struct link_send *s);
+struct link_send {
+    struct link_message message;
+    const struct iovec *parts;  /* payload in pieces; message.payload_len is their sum */
+    unsigned n_parts;
+    link_send_done done;
+    int status;                 /* out: 0, -EAGAIN (window full), -ENOTCONN, -ECANCELED */
+    struct link_send *next;     /* links' own */
+    uint32_t sent;              /* links' own */
+    bool bulk;                  /* links' own */
+};
+/* The link_send is the links' until done. For small messages without payload use links_post(), which copies. */
+void links_send(struct links *l, uint32_t node, struct link_send *s);
+/* Copies a message without payload (or with a small one, up to 1 KiB). Dropped silently if the peer is not connected. */
+void links_post(struct links *l, uint32_t node, const struct link_message *m);
+/* Bytes queued to a peer for one group: for flow control (R9). */
+uint64_t links_queued(const struct links *l, uint32_t node, uint64_t group);
+
+/* From the server: the payload of a FRAME_LINK frame that came on a connection whose hello named (node, lane, incarnation); free()d by the links.
+ * 0 or a SLUICE_E_ code (malformed: the server closes the connection). */
+int links_receive(struct links *l, uint32_t from_node, void *payload, size_t n);
+/* From the server: a peer's connection was accepted or ended (reset). */
+void links_incoming(struct links *l, uint32_t from_node, uint64_t incarnation, bool open);
+/* Peers' positions, for SAFETY F27: the highest journal position that (node, lane, incarnation) acknowledged to us. Both ride in liveness records. */
+void links_set_journal_position(struct links *l, uint64_t durable);
+uint64_t links_peer_position(const struct links *l, uint32_t node, uint64_t *incarnation);
+
+struct links_stats { uint64_t frames_sent, frames_received, records_sent, records_received, bytes_sent, bytes_received, reconnects, queued; };
+void links_stats(const struct links *l, struct links_stats *out);
+
+#endif

@@ -1,0 +1,89 @@
+/* cluster_map.h: what the controller's log says, as an immutable snapshot that every lane reads.
+ *
+ * The controller's machine (lane 0) builds a new map after it applied entries; the node hands a reference to each lane by a message. Reference counts
+ * are atomic; contents never change after publication. Nodes that are not members of the controller group hold a replica of it as standby,
+ * so every node has the map from its own disk (SAFETY F36). */
+#ifndef SLUICE_CLUSTER_MAP_H
+#define SLUICE_CLUSTER_MAP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/batch.h"
+
+enum { REPLICAS_MAX = 7, PARENTS_MAX = 2, NODES_MAX = 64, NAME_MAX_LEN = 128, CONTROLLER_GROUP = 1 };
+
+enum node_state { NODE_ALIVE, NODE_DEAD, NODE_DRAINING, NODE_REMOVED, NODE_JOINING };
+
+struct map_node {
+    uint32_t id;
+    char host[64];
+    uint16_t port;           /* native and peer */
+    char zone[32];
+    enum node_state state;   /* as decided in the log; ALIVE/DEAD by the controller's leader after its delay */
+    uint64_t incarnation;    /* highest known */
+    char kinesis[72], admin[72];
+};
+
+/* A replica as the controller wants it. generation makes the raft id (raft/group.h). `first`: it belongs to the group's first configuration. */
+struct map_replica { uint32_t node; uint32_t generation; bool first; bool joining; };
+
+struct map_stream;
+struct map_shard {
+    uint64_t group;          /* Raft group id, never reused */
+    uint32_t shard;          /* number within the stream */
+    const struct map_stream *stream;
+    struct hash128 first, last;
+    uint32_t parents[PARENTS_MAX];
+    unsigned n_parents;
+    bool closed;
+    uint64_t created_s;      /* for sequence numbers: above its parents' */
+    struct map_replica replicas[REPLICAS_MAX];
+    unsigned n_replicas;
+    uint32_t preferred_leader; /* node id */
+};
+
+enum stream_status { STREAM_CREATING, STREAM_ACTIVE, STREAM_UPDATING, STREAM_DELETING };
+struct stream_settings {
+    uint64_t version;        /* rises with every change; delivered to each shard through its own log */
+    uint32_t retention_hours;
+    bool limits_off;
+    uint32_t record_max;     /* bytes, key + data */
+};
+struct map_stream {
+    uint8_t id[16];          /* incarnation */
+    char name[NAME_MAX_LEN + 1];
+    char account[16];
+    enum stream_status status;
+    uint64_t created_ms;
+    uint32_t replicas;
+    bool on_demand;
+    struct stream_settings settings;
+    struct map_shard *shards; /* by shard number */
+    unsigned n_shards;
+};
+
+struct cluster_map {
+    atomic_uint references;
+    uint64_t version;        /* index of the last applied entry of the controller's log */
+    uint8_t cluster_id[16];
+    struct map_node nodes[NODES_MAX];
+    unsigned n_nodes;
+    struct map_stream *streams; /* by (account, name) */
+    unsigned n_streams;
+    struct map_replica controller[REPLICAS_MAX * 8]; /* members of the controller group: voters first */
+    unsigned n_controller, n_controller_voters;
+    void *index;             /* own: lookups by id and group */
+};
+
+struct cluster_map *cluster_map_ref(struct cluster_map *m);
+void cluster_map_unref(struct cluster_map *m);
+const struct map_stream *cluster_map_stream(const struct cluster_map *m, const char *account, const char *name);
+const struct map_stream *cluster_map_stream_by_id(const struct cluster_map *m, const uint8_t id[16]);
+const struct map_shard *cluster_map_shard_by_group(const struct cluster_map *m, uint64_t group);
+const struct map_node *cluster_map_node(const struct cluster_map *m, uint32_t id);
+/* The open shard that holds a hash key; NULL while none does. */
+const struct map_shard *cluster_map_route(const struct map_stream *s, const struct hash128 *key);
+
+#endif

@@ -1,0 +1,60 @@
+/* controller.h: the controller group on this node: metadata machine, reconciler, control requests.
+ *
+ * The machine is deterministic: entries (server/controller_entry.h) in, state out; side effects are the reconciler's, which runs on the leader only, compares wanted
+ * and actual, and is safe to repeat. Creation of replicas is every node's own act: it sees in its own copy of the machine which groups it should have
+ * (controller_callbacks.map_changed) and opens them; so first creation needs no remote call and happens once per group id.
+ *
+ * Lane 0 only. */
+#ifndef SLUICE_CONTROLLER_H
+#define SLUICE_CONTROLLER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/frame.h"
+#include "raft/group.h"
+#include "server/cluster_map.h"
+#include "server/node.h"
+
+struct controller;
+
+struct controller_options {
+    struct node *node;
+    struct env *env;
+    struct groups *groups;                   /* lane 0's */
+    const struct recovered_group *recovered; /* the controller group's, or NULL */
+    void *arg;
+    /* A new map was built (ref held by the callee). Called on lane 0 after each batch of applied entries. */
+    void (*map_changed)(void *arg, struct cluster_map *map);
+    /* What this node's replicas are doing, asked for before each report (E: fills at most max; returns the number). Gathers over all lanes: the node keeps a
+     * recent copy on lane 0. */
+    unsigned (*replicas)(void *arg, struct replica_status *out, unsigned max);
+    /* Orders for a group this node leads (from the controller's leader): on the group's lane; done on lane 0. */
+    void (*order)(void *arg, uint64_t group, int kind, uint64_t raft_id, void (*done)(void *darg, int code), void *darg);
+};
+struct replica_status {
+    uint64_t group, raft_id, term, last_index, commit_index, leader; /* leader: raft id */
+    enum group_role role;
+    bool ready, joined;
+    struct group_peer peers[REPLICAS_MAX + 2]; /* leader only */
+    unsigned n_peers;
+    uint64_t write_bytes_per_s;
+};
+
+/* members: the first configuration (formation), or NULL when recovered or joining. */
+int controller_open(struct controller **out, const struct controller_options *o, const struct map_node *first_nodes, unsigned n_first);
+void controller_close(struct controller *c, void (*done)(void *arg), void *arg);
+bool controller_is_leader(const struct controller *c);
+uint32_t controller_leader_node(const struct controller *c);
+struct cluster_map *controller_map(struct controller *c); /* newest, borrowed */
+
+/* A control request (streams, cluster, nodes; also FORWARD, REPORT from peers) that came from a client or a peer: answered now or later through
+ * `reply` exactly once with an encoded frame (malloc'ed, the callee's to free): kind and correlation set. Requests that need the leader are forwarded to it. `message` is valid
+ * during the call only. */
+struct control_request;
+typedef void (*control_reply)(void *arg, void *frame, size_t len);
+void controller_request(struct controller *c, uint8_t kind, uint64_t correlation, const void *message, size_t len, bool from_peer, control_reply reply, void *arg);
+/* Leader hints of shards, gathered from reports: node id or 0. */
+uint32_t controller_shard_leader(const struct controller *c, uint64_t group);
+
+#endif

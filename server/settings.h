@@ -1,0 +1,72 @@
+/* settings.h: every setting once: name (flag, environment SLUICE_NAME, file key), type, default, text. Tables, help, config file and docs come from
+ * this list. Unknown settings are refused. */
+#ifndef SLUICE_SETTINGS_H
+#define SLUICE_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* X(type, field, "name", default, min, max, "text"); type: TEXT (default a string), NUMBER, SIZE (bytes, accepts KiB MiB GiB), BOOL */
+#define SLUICE_SETTINGS(X) \
+    X(NUMBER, node_id, "node-id", 1, 1, 65535, "this node's number in the cluster") \
+    X(TEXT, data, "data", "./sluice-data", 0, 0, "data folder") \
+    X(TEXT, listen, "listen", "127.0.0.1:4570", 0, 0, "address of the native protocol, for clients and peers") \
+    X(TEXT, kinesis, "kinesis", "127.0.0.1:4567", 0, 0, "address of the Kinesis endpoint (reserved for it)") \
+    X(TEXT, admin, "admin", "127.0.0.1:4571", 0, 0, "address of metrics and health; empty: none") \
+    X(TEXT, cluster, "cluster", "", 0, 0, "the first nodes: \"1=host:port,2=host:port\"; empty: a cluster of this node alone") \
+    X(BOOL, join, "join", 0, 0, 1, "join an existing cluster (named by cluster) instead of forming one") \
+    X(NUMBER, lanes, "lanes", 0, 0, 64, "event-loop threads; 0: one per core") \
+    X(TEXT, zone, "zone", "", 0, 0, "failure zone of this node; replicas are spread over zones") \
+    X(TEXT, region, "region", "us-east-1", 0, 0, "region in ARNs") \
+    X(TEXT, account, "account", "000000000000", 0, 0, "default account, 12 digits") \
+    X(TEXT, limits, "limits", "kinesis", 0, 0, "throughput limits of new streams and of the node: kinesis or off") \
+    X(NUMBER, replicas, "replicas", 3, 1, 7, "replicas of a new stream; never more than there are nodes") \
+    X(NUMBER, controller_nodes, "controller-nodes", 3, 1, 5, "voters of the controller group: 1, 3 or 5") \
+    X(SIZE, segment_first, "segment-first", 4194304, 65536, 1073741824, "size of a journal's first segment; doubles up to segment-max") \
+    X(SIZE, segment_max, "segment-max", 268435456, 65536, 1073741824, "largest journal segment") \
+    X(NUMBER, pool_segments, "pool-segments", 2, 0, 1024, "recycled segments kept ready per lane") \
+    X(SIZE, flush_max, "flush-max", 4194304, 32768, 67108864, "bytes in one group commit") \
+    X(SIZE, disk_reserve, "disk-reserve", 67108864, 0, 1099511627776, "free disk space below which writes are refused") \
+    X(SIZE, cache, "cache", 134217728, 1048576, 1099511627776, "read cache per node") \
+    X(SIZE, memory, "memory", 1073741824, 67108864, 1099511627776, "bound for Raft logs, buffers and requests of the node") \
+    X(NUMBER, heartbeat_ms, "heartbeat-ms", 300, 10, 60000, "Raft heartbeat of shards") \
+    X(NUMBER, election_ms, "election-ms", 3000, 50, 600000, "Raft election timeout of shards; the failure detector is what makes failover fast") \
+    X(NUMBER, silence_ms, "silence-ms", 800, 50, 60000, "silence after which a peer counts as down") \
+    X(NUMBER, replace_after_s, "replace-after-s", 300, 1, 604800, "how long a node may be dead before its replicas are replaced") \
+    X(NUMBER, connections_max, "connections-max", 10000, 1, 1000000, "client connections per node") \
+    X(NUMBER, requests_max, "requests-max", 1024, 1, 65536, "unanswered requests per connection") \
+    X(SIZE, in_flight, "in-flight", 1048576, 65536, 67108864, "bytes proposed and not yet committed per shard") \
+    X(SIZE, record_max, "record-max", 1048576, 1024, 10485760, "largest record (key and data) of new streams") \
+    X(NUMBER, shard_bytes_per_s, "shard-bytes-per-s", 1000000, 0, 1099511627776, "write limit per shard in bytes; 0: none") \
+    X(NUMBER, shard_records_per_s, "shard-records-per-s", 1000, 0, 1099511627776, "write limit per shard in records; 0: none") \
+    X(NUMBER, producers_per_shard, "producers-per-shard", 4096, 16, 1000000, "idempotent producers remembered per shard") \
+    X(NUMBER, producer_expiry_s, "producer-expiry-s", 604800, 60, 31536000, "an idle idempotent producer is forgotten after this long") \
+    X(NUMBER, stop_timeout_ms, "stop-timeout-ms", 10000, 0, 600000, "how long SIGTERM waits for leadership to move") \
+    X(NUMBER, spin_us, "spin-us", 0, 0, 1000, "microseconds a lane polls before it blocks") \
+    X(TEXT, log_level, "log-level", "info", 0, 0, "error, warn, info or debug") \
+    X(TEXT, log_format, "log-format", "text", 0, 0, "text or json")
+
+struct settings {
+#define SETTING_TEXT(field) char field[1024];
+#define SETTING_NUMBER(field) uint64_t field;
+#define SETTING_SIZE(field) uint64_t field;
+#define SETTING_BOOL(field) bool field;
+#define X(type, field, name, def, min, max, text) SETTING_##type(field)
+    SLUICE_SETTINGS(X)
+#undef X
+    unsigned test_disable_raft, test_disable_journal, test_disable_server; /* simulator only: no flag sets them */
+    uint32_t snapshot_bytes, trailing_bytes;                               /* 0: defaults */
+};
+
+void settings_defaults(struct settings *s);
+/* One setting by name; "" or a reason in err. 0 or SLUICE_E_INVALID. */
+int settings_set(struct settings *s, const char *name, const char *value, char err[256]);
+/* Flag, then environment SLUICE_NAME, then file (--config FILE). *help is set for --help/--version. 0 or SLUICE_E_INVALID with err. */
+int settings_load(struct settings *s, int argc, char **argv, char **environ, bool *help, char err[256]);
+/* Cross-checks: addresses, bounds that relate. */
+int settings_check(const struct settings *s, char err[256]);
+/* Calls back for every setting: help, docs, example config. */
+void settings_each(void (*cb)(void *arg, const char *name, const char *type, const char *def, const char *text), void *arg);
+
+#endif

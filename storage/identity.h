@@ -1,0 +1,30 @@
+/* identity.h: who a data folder belongs to: cluster, node, life.
+ *
+ * File DIR/identity (two generations, replaced by rename): cluster id, node id, incarnation (rises by 1 at every start, durable before anything
+ * else happens), lanes, whether the last life ended cleanly or by an I/O error. DIR/lock keeps a second process out. */
+#ifndef SLUICE_IDENTITY_H
+#define SLUICE_IDENTITY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/env.h"
+
+enum identity_end { IDENTITY_RUNNING = 0, IDENTITY_CLEAN = 1, IDENTITY_IO_ERROR = 2 };
+
+struct identity {
+    uint8_t cluster_id[16];   /* zero until formed */
+    uint32_t node_id;
+    uint64_t incarnation;
+    uint32_t lanes;           /* lanes that have a journal here */
+    enum identity_end last_end; /* of the life before */
+    bool formed;
+};
+
+/* Takes the lock, reads or creates the folder's identity and starts a new life (incarnation + 1, durable). node_id: as configured; a folder of
+ * another node is refused. 0, -errno or a positive enum env_exit with a message. */
+int identity_open(struct env *env, const char *dir, uint32_t node_id, struct identity *out, char err[256]);
+/* Durable change of cluster id / lanes / end note. 0 or -errno. */
+int identity_save(struct env *env, const char *dir, const struct identity *id);
+
+#endif
