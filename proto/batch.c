@@ -265,6 +265,9 @@ int batch_check(const void *batch, size_t n, uint32_t record_max, void **scratch
         }
         hash_widen(&min, &max, &rec.hash);
     }
+    if (more == -SLUICE_E_NOT_SUPPORTED) {
+        return refuse(why, "a record has an unknown flag", -more);
+    }
     if (more < 0) {
         return refuse(why, "the records do not fill the body exactly", -more);
     }

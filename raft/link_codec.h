@@ -30,7 +30,11 @@ enum link_type {
     LINK_FETCH_ENTRY_DATA = 13,
     LINK_CHUNK = 14
 };
-enum { LINK_DISRUPT = 1, LINK_PREVOTE = 2, LINK_GRANTED = 4, LINK_PREVOTE_KNOWN = 8 };
+enum {
+    LINK_DISRUPT = 1, LINK_PREVOTE = 2, LINK_GRANTED = 4, LINK_PREVOTE_KNOWN = 8,
+    LINK_INSTALLING = 16, /* LINK_APPEND_RESULT: the sender is installing a snapshot */
+    LINK_QUIET = 32       /* LINK_APPEND without entries that only tells the commit index: no answer is wanted */
+};
 enum {
     LINK_HEADER_SIZE = 80,
     LINK_ENTRY_SIZE = 16,

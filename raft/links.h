@@ -38,6 +38,7 @@ struct links_options {
     /* A whole record arrived. m->payload is valid during the call; with LINK_APPEND its bytes may be taken (m->payload_owned, free()).
      * A record of a group that lives on another lane is handed over by the owner. */
     void (*receive)(void *arg, uint32_t from_node, struct link_message *m);
+    /* Peers are not removed inside it. */
     void (*peer_changed)(void *arg, uint32_t node, bool up, bool by_reset);
     /* A peer refused us for good (wrong cluster, older disk copy: SLUICE_E_REFUSED, SLUICE_E_WRONG_CLUSTER), with its message. */
     void (*refused)(void *arg, uint32_t node, int code, const char *message);
@@ -60,16 +61,21 @@ struct link_send {
     unsigned n_parts;
     link_send_done done;
     int status;                 /* out: 0, -EAGAIN (window full), -ENOTCONN, -ECANCELED */
-    struct link_send *next;     /* links' own */
-    uint32_t sent;              /* links' own */
-    bool bulk;                  /* links' own */
+    struct link_send *next;     /* links' own, as all below */
+    uint8_t *head;              /* encoded header of a record that goes in chunks */
+    uint32_t sent;
+    bool copied;                /* made by links_post(): freed by the links */
 };
 /* The link_send is the links' until done. For small messages without payload use links_post(), which copies. */
 void links_send(struct links *l, uint32_t node, struct link_send *s);
 /* Copies a message without payload (or with a small one, up to 1 KiB). Dropped silently if the peer is not connected. */
 void links_post(struct links *l, uint32_t node, const struct link_message *m);
-/* Bytes queued to a peer for one group: for flow control (R9). */
+/* Bytes of bulk messages queued to a peer and not yet on their way, for one group (an upper bound: groups share 256 counters): for flow control (R9). */
 uint64_t links_queued(const struct links *l, uint32_t node, uint64_t group);
+/* Counts the connections we opened to the peer; 0: none now. What was sent in another epoch may be lost. */
+uint64_t links_epoch(const struct links *l, uint32_t node);
+/* The peer's wall clock less ours in ms, as of its last liveness record; false: unknown. */
+bool links_clock_offset(const struct links *l, uint32_t node, int64_t *offset_ms);
 
 /* From the server: the payload of a FRAME_LINK frame that came on a connection whose hello named (node, lane, incarnation); free()d by the links.
  * 0 or a SLUICE_E_ code (malformed: the server closes the connection). */

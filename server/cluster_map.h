@@ -26,8 +26,18 @@ struct map_node {
     char kinesis[72], admin[72];
 };
 
-/* A replica as the controller wants it. generation makes the raft id (raft/group.h). `first`: it belongs to the group's first configuration. */
-struct map_replica { uint32_t node; uint32_t generation; bool first; bool joining; };
+/* A replica as the controller wants it. generation makes the raft id (raft/group.h). `first`: it belongs to the group's first configuration:
+ * only such a replica may ever be created with members (F5: once, and only while this node's disk has never known the group); all others join.
+ * `joining`: added, not a voter yet; when it became one, the replica (replaces_node, replaces_generation) is `leaving`: it goes on until the
+ * group's configuration no longer holds it, then it vanishes from the list. */
+struct map_replica {
+    uint32_t node;
+    uint32_t generation;
+    bool first;
+    bool joining;
+    bool leaving;
+    uint32_t replaces_node, replaces_generation; /* 0: none */
+};
 
 struct map_stream;
 struct map_shard {
@@ -42,6 +52,7 @@ struct map_shard {
     struct map_replica replicas[REPLICAS_MAX];
     unsigned n_replicas;
     uint32_t preferred_leader; /* node id */
+    uint32_t generation;       /* highest generation ever issued for this group */
 };
 
 enum stream_status { STREAM_CREATING, STREAM_ACTIVE, STREAM_UPDATING, STREAM_DELETING };
@@ -62,6 +73,9 @@ struct map_stream {
     struct stream_settings settings;
     struct map_shard *shards; /* by shard number */
     unsigned n_shards;
+    uint8_t request_id[16];  /* of its creation */
+    const struct map_shard **open; /* open shards by first hash key: for cluster_map_route() */
+    unsigned n_open;
 };
 
 struct cluster_map {
@@ -74,15 +88,27 @@ struct cluster_map {
     unsigned n_streams;
     struct map_replica controller[REPLICAS_MAX * 8]; /* members of the controller group: voters first */
     unsigned n_controller, n_controller_voters;
+    uint64_t next_group;     /* group ids below it were given out: such a group that is in no stream was deleted for ever */
     void *index;             /* own: lookups by id and group */
 };
 
+/* An empty map with one reference; the maker fills it (malloc'ed streams, shards; streams in order of (account, name), shards by number), then calls
+ * cluster_map_finish() once before it publishes it. */
+struct cluster_map *cluster_map_new(void);
+void cluster_map_finish(struct cluster_map *m);
 struct cluster_map *cluster_map_ref(struct cluster_map *m);
 void cluster_map_unref(struct cluster_map *m);
 const struct map_stream *cluster_map_stream(const struct cluster_map *m, const char *account, const char *name);
 const struct map_stream *cluster_map_stream_by_id(const struct cluster_map *m, const uint8_t id[16]);
 const struct map_shard *cluster_map_shard_by_group(const struct cluster_map *m, uint64_t group);
 const struct map_node *cluster_map_node(const struct cluster_map *m, uint32_t id);
+/* What becomes of a replica that this node has on disk or running, by a map that may be older than the replica (after a restart the map lags until the
+ * controller's log was replayed). KEEP: it is wanted. WAIT: the map is too old to tell: keep it, change nothing. REMOVE: gone for ever: group_close(remove) and free
+ * its data. REPLACED: the same node has a replica of the group under a newer generation (*want): remove the old one, then open the new one as joining. */
+enum replica_verdict { REPLICA_KEEP, REPLICA_WAIT, REPLICA_REMOVE, REPLICA_REPLACED };
+enum replica_verdict cluster_map_verdict(const struct cluster_map *m, uint64_t group, uint32_t node, uint32_t generation, const struct map_replica **want);
+/* The replica of a shard that `node` should run (the highest generation, if it has several), or NULL. */
+const struct map_replica *cluster_map_replica(const struct map_shard *s, uint32_t node);
 /* The open shard that holds a hash key; NULL while none does. */
 const struct map_shard *cluster_map_route(const struct map_stream *s, const struct hash128 *key);
 

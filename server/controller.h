@@ -23,6 +23,8 @@ struct controller_options {
     struct env *env;
     struct groups *groups;                   /* lane 0's */
     const struct recovered_group *recovered; /* the controller group's, or NULL */
+    uint64_t join_incarnation;               /* formation_result.join_incarnation */
+    uint32_t controller_generation;          /* formation_result.controller_generation: this node's raft id when joining */
     void *arg;
     /* A new map was built (ref held by the callee). Called on lane 0 after each batch of applied entries. */
     void (*map_changed)(void *arg, struct cluster_map *map);
@@ -36,24 +38,34 @@ struct replica_status {
     uint64_t group, raft_id, term, last_index, commit_index, leader; /* leader: raft id */
     enum group_role role;
     bool ready, joined;
+    bool lost;               /* recovery says this replica must not vote (recovered_group.lost): it is not running; raft_id is the old one */
     struct group_peer peers[REPLICAS_MAX + 2]; /* leader only */
     unsigned n_peers;
     uint64_t write_bytes_per_s;
 };
 
-/* members: the first configuration (formation), or NULL when recovered or joining. */
+/* Gathering: the node calls controller_replicas_changed() when the role, term or leader of any of its replicas changed, so that
+ * the report goes out within milliseconds instead of at the next tick. */
+void controller_replicas_changed(struct controller *c);
+/* The node is stopping: told in reports, so that no leadership comes here. */
+void controller_stopping(struct controller *c);
+
+/* The group that the node opens for the controller lives in o->groups; its sink is the controller's own.
+ * members: the first configuration (formation), or NULL when recovered or joining. */
 int controller_open(struct controller **out, const struct controller_options *o, const struct map_node *first_nodes, unsigned n_first);
 void controller_close(struct controller *c, void (*done)(void *arg), void *arg);
 bool controller_is_leader(const struct controller *c);
 uint32_t controller_leader_node(const struct controller *c);
 struct cluster_map *controller_map(struct controller *c); /* newest, borrowed */
 
-/* A control request (streams, cluster, nodes; also FORWARD, REPORT from peers) that came from a client or a peer: answered now or later through
+/* A control request (STREAM_*, CLUSTER_STATUS, NODE_CHANGE, TRANSFER; from peers also FORWARD, REPORT, REPLICA, FORM) that came from a client or a peer: answered now or later through
  * `reply` exactly once with an encoded frame (malloc'ed, the callee's to free): kind and correlation set. Requests that need the leader are forwarded to it. `message` is valid
  * during the call only. */
-struct control_request;
 typedef void (*control_reply)(void *arg, void *frame, size_t len);
 void controller_request(struct controller *c, uint8_t kind, uint64_t correlation, const void *message, size_t len, bool from_peer, control_reply reply, void *arg);
+/* Counts for metrics: shards whose leader is unknown / with fewer live replicas than wanted. Exact on the controller's leader (is_leader true), else 0. */
+struct controller_stats { uint64_t streams, shards, leaderless, under_replicated, nodes, nodes_alive; bool is_leader; };
+void controller_stats(const struct controller *c, struct controller_stats *out);
 /* Leader hints of shards, gathered from reports: node id or 0. */
 uint32_t controller_shard_leader(const struct controller *c, uint64_t group);
 

@@ -61,6 +61,7 @@ struct batch_read {
     int status;                /* 0; -ENODATA (offset == end); -ENOENT (below first); -EAGAIN (hole: being seeded); -EIO (damaged) */
     unsigned n;                /* out: number of batches */
     struct journal_read reads[BATCH_READ_MAX]; /* out: data and place.len of each; pinned until batch_read_end() */
+    uint32_t counts[BATCH_READ_MAX]; /* out: records of each */
     uint64_t next_offset;      /* out: after the last batch */
     unsigned pending;          /* own */
     struct batch_log *log;     /* own */

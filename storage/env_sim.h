@@ -69,6 +69,8 @@ bool sim_process_up(const struct sim_host *h);
 void sim_process_crash(struct sim_host *h, enum sim_crash how);
 /* Paused processes get no events (SIGSTOP); what arrives waits. */
 void sim_process_pause(struct sim_host *h, bool paused);
+/* Delivers a signal to the process's first loop (env_signal_start); no effect if it does not listen for it. */
+void sim_process_signal(struct sim_host *h, int signum);
 /* An independent process on the same host (clients): several may run. They never crash by sim_process_crash(). */
 struct env *sim_client_start(struct sim_host *h, env_lane_main main, void *arg);
 
@@ -99,6 +101,9 @@ bool sim_step(struct sim *s);
 void sim_run_until(struct sim *s, uint64_t t_ns);
 /* A driver's own event at time t. */
 void sim_at(struct sim *s, uint64_t t_ns, void (*fn)(void *arg), void *arg);
+/* Runs fn(arg) at time t as a turn of env's loop (its clock is set, its deferred tasks run after it, a pause holds it back, a death
+ * drops it): how a driver makes a process do something. Use it rather than calling into a process's code from sim_at(). */
+void sim_call(struct env *env, uint64_t t_ns, void (*fn)(void *arg), void *arg);
 uint64_t sim_trace_hash(const struct sim *s);
 uint64_t sim_events(const struct sim *s);
 /* Prints the last events (bounded ring) to stderr: for failing seeds. */

@@ -95,9 +95,8 @@ struct sim_event {
     struct sim_event *next;
 };
 
-/* live == false: the receiving process is dead; only release what the event holds. Returns false if the event turned out to be
- * stale (a stopped timer): it is neither counted nor traced. */
-typedef bool (*sim_event_run)(struct sim *s, struct sim_event *ev, bool live);
+/* live == false: the receiving process is dead; only release what the event holds. */
+typedef void (*sim_event_run)(struct sim *s, struct sim_event *ev, bool live);
 
 /* Fixed-size objects from slabs; all slabs go at sim_close(). */
 struct sim_pool {
@@ -183,6 +182,7 @@ struct env_file {
     struct sim_inode *inode;
     unsigned flags;
     unsigned in_flight;
+    bool closed; /* by its owner, while requests were in flight */
     struct env_file *next, *prev; /* handles of the process */
 };
 
@@ -218,9 +218,9 @@ int sim_store_dir_sync(struct sim_store *d, const char *path);
 int sim_store_list(struct sim_store *d, const char *path, bool durable, env_dir_cb cb, void *arg);
 
 /* env_sim_io.c */
-bool sim_io_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_job_work_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_job_done_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_io_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_job_work_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_job_done_run(struct sim *s, struct sim_event *ev, bool live);
 void sim_io_crash(struct sim_loop *l); /* decides what of the requests in flight had happened */
 void sim_file_drop(struct env_file *f);
 int sim_file_open(struct env *e, const char *path, unsigned flags, struct env_file **out);
@@ -312,9 +312,9 @@ struct sim_link {
 };
 
 /* env_sim_net.c */
-bool sim_syn_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_connected_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_accept_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_syn_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_connected_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_accept_run(struct sim *s, struct sim_event *ev, bool live);
 void sim_net_process_died(struct sim_process *p, enum sim_crash how);
 void sim_net_host_back(struct sim_host *h);
 void sim_net_close(struct sim *s);
@@ -328,12 +328,12 @@ int sim_connect(struct env *e, struct env_conn *c, const char *host, uint16_t po
 void sim_conn_peer(const struct env_conn *c, char *buf, size_t n);
 
 /* env_sim_stream.c */
-bool sim_chunk_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_reset_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_readable_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_writable_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_written_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_closed_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_chunk_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_reset_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_readable_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_writable_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_written_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_closed_run(struct sim *s, struct sim_event *ev, bool live);
 void sim_end_send(struct sim *s, struct sim_end *from, struct sim_chunk *c);
 void sim_end_send_mark(struct sim *s, struct sim_end *from, enum sim_chunk_kind kind);
 void sim_end_reset_at(struct sim *s, struct sim_end *to, uint64_t time);
@@ -452,12 +452,14 @@ struct sim_host *sim_host_find(struct sim *s, const char *name);
 void sim_turn_begin(struct sim_loop *l, struct sim_loop **saved);
 void sim_turn_end(struct sim_loop *l, struct sim_loop *saved);
 void sim_process_free_all(struct sim *s);
-bool sim_timer_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_defer_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_post_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_lane_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_exit_run(struct sim *s, struct sim_event *ev, bool live);
-bool sim_signal_run(struct sim *s, struct sim_event *ev, bool live);
+/* False: nothing to deliver now (stopped, or moved to a later time, for which an event was pushed). */
+bool sim_timer_due(struct sim *s, struct sim_event *ev);
+void sim_timer_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_defer_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_post_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_lane_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_exit_run(struct sim *s, struct sim_event *ev, bool live);
+void sim_signal_run(struct sim *s, struct sim_event *ev, bool live);
 
 static inline struct sim_loop *sim_loop_of(const struct env *e)
 {

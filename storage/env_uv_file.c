@@ -15,7 +15,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define PIECE_BYTES (64u * 1024)
+#define PIECE_BYTES ((size_t)64 * 1024)
 #define READ_BYTES_MAX (1u << 30) /* below what one call of the kernel takes */
 #define PIECE_IOVS 64u            /* far below IOV_MAX, and small enough for the stack */
 #define DIRECT_ALIGN 4096u
@@ -127,6 +127,7 @@ static int cursor_piece(struct cursor *c, struct iovec *piece, size_t max)
 static void cursor_advance(struct cursor *c, size_t bytes)
 {
     while (bytes > 0) {
+        sluice_assert(c->n_iov > 0);
         size_t left = c->iov[0].iov_len - c->skip;
         if (bytes < left) {
             c->skip += bytes;

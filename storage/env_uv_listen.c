@@ -91,10 +91,11 @@ static void accept_some(struct listener *ls)
                 continue;
             }
         }
+        struct env_listener *l = ls->l;
         ls->waiting = fd;
-        ls->l->cb(ls->l);
+        l->cb(l);
         if (ls->l == NULL) {
-            return;
+            return; /* closed by its owner */
         }
         if (ls->waiting >= 0) {
             uv_poll_stop(&ls->poll); /* until it is taken */
@@ -161,7 +162,7 @@ static int open_socket(const struct addrinfo *addr, bool share_port, int *out)
 
 static int bound_port(int fd, uint16_t *port)
 {
-    struct sockaddr_storage addr;
+    struct sockaddr_storage addr = {0};
     socklen_t len = sizeof addr;
     if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0) {
         return -errno;

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define READ_BUF_BYTES (256u * 1024)
+#define READ_BUF_BYTES ((size_t)256 * 1024)
 #define GATHER_MAX 64u
 
 struct conn {

@@ -26,11 +26,12 @@
 
 struct journal;
 
-/* Where bytes lie. segment 0: nowhere. pos counts bytes from the start of the segment file. */
+/* Where bytes lie. segment 0: nowhere. pos counts bytes from the start of the segment file; crc is the CRC-32C of the bytes. */
 struct place {
     uint64_t segment;
     uint32_t pos;
     uint32_t len;
+    uint32_t crc;
 };
 
 enum journal_kind {
@@ -82,6 +83,10 @@ struct journal_options {
     uint64_t cache_bytes;         /* read cache (storage/cache.h): bound in bytes */
     bool after_io_error;          /* the identity file says the last life ended by an I/O error: the unsealed tail is read with O_DIRECT and rewritten
                                    * into a fresh segment before anything of it counts */
+    /* Optional: called once before the process ends because a write or sync failed, so that the owner can note it in the identity file (it may
+     * block). The next life then opens with after_io_error. */
+    void (*io_error)(void *arg);
+    void *io_error_arg;
     unsigned test_disable;        /* simulator builds: bit mask of storage rules that are switched off (enum journal_rule) */
 };
 enum journal_rule {
@@ -116,9 +121,15 @@ struct recovered_group {
     struct recovered_entry *batches;   /* JOURNAL_BATCH records, by first offset; duplicates of an entry's offsets removed */
     size_t n_batches;
 };
+struct recovered_note {
+    uint64_t note, b;                  /* JOURNAL_NOTE's `a` and `b` */
+    struct place place;                /* its bytes: journal_read_blocking() */
+};
 struct recovered {
     struct recovered_group *groups;    /* by group id */
     size_t n_groups;
+    struct recovered_note *notes;      /* by note */
+    size_t n_notes;
     bool blank;                        /* the folder was empty */
     uint64_t end;                      /* journal position where the accepted log ends */
     uint64_t prior_incarnation, prior_end; /* the life before this one, and where its log ended; 0: none */
@@ -169,7 +180,8 @@ struct journal_read;
 typedef void (*journal_read_done)(struct journal_read *r);
 struct journal_read {
     struct place place;       /* in */
-    journal_read_done done;   /* never inside journal_read() unless it returned 1 */
+    void *user;               /* the caller's */
+    journal_read_done done;   /* never inside journal_read() */
     int status;               /* out: 0, -EIO (bytes do not match their checksum: damage), -ENOENT (recycled), -ENOMEM */
     const void *data;         /* out: place.len bytes */
     struct env_io io;         /* journal's own, as all below */

@@ -1,0 +1,627 @@
+/* A node and the connection to it.
+ *
+ * The normal course: the first request opens a connection and waits; connected; hello; the hello's answer lets the waiting
+ * requests go; answers find their request by the correlation id; an idle connection stays.
+ *
+ * How it fails: a connection that breaks fails everything on it (what was written: outcome unknown), and the node rests for a
+ * backoff with full jitter, in which it counts as not usable so that callers turn to others. A node that has said nothing for
+ * `silence_ms` although something was asked is treated the same: a paused or cut off node does not reset its connections. Long
+ * polls say nothing by design, so pings are sent beside them. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/client_impl.h"
+
+enum { TICK_MS = 100, PING_AFTER_MS = 500, BACKOFF_MIN_MS = 5, BACKOFF_BASE_MS = 25, BACKOFF_CAP_MS = 1000, SILENT_REST_MS = 500, SLOTS_MAX = 1 << 16 };
+
+struct wire {
+    struct env_conn conn;
+    struct sluice_client *client;
+    struct node *node; /* NULL: given up */
+    struct frame_reader reader;
+    struct request_list sent;
+    struct request **slots; /* by the low half of the correlation id */
+    uint32_t *free_slots;
+    uint32_t n_slots, n_free, generation;
+    uint64_t heard_ns, opened_ns;
+    struct request hello, ping;
+};
+
+/* One frame on its way. */
+struct out {
+    struct env_write write;
+    struct iovec iov[2];
+    struct blob *payload;
+    uint8_t head[];
+};
+
+static void tick(struct env_timer *t);
+static void wire_fail(struct wire *w, int code, const char *why);
+
+/* ---- blobs, lists ------------------------------------------------------------------------------------------------------ */
+
+struct blob *blob_new(void *data, size_t len)
+{
+    struct blob *b = xmalloc(sizeof *b);
+    *b = (struct blob){.refs = 1, .len = len, .data = data};
+    return b;
+}
+
+void blob_release(struct blob *b)
+{
+    if (b != NULL && --b->refs == 0) {
+        free(b->data);
+        free(b);
+    }
+}
+
+static void list_append(struct request_list *l, struct request *r)
+{
+    r->list = l;
+    r->next = NULL;
+    r->prev = l->tail;
+    *(l->tail != NULL ? &l->tail->next : &l->head) = r;
+    l->tail = r;
+    l->n++;
+}
+
+static void list_remove(struct request *r)
+{
+    struct request_list *l = r->list;
+    *(r->prev != NULL ? &r->prev->next : &l->head) = r->next;
+    *(r->next != NULL ? &r->next->prev : &l->tail) = r->prev;
+    r->prev = r->next = NULL;
+    r->list = NULL;
+    l->n--;
+}
+
+static void list_move(struct request_list *to, struct request_list *from)
+{
+    while (from->head != NULL) {
+        struct request *r = from->head;
+        list_remove(r);
+        list_append(to, r);
+    }
+}
+
+/* ---- sending --------------------------------------------------------------------------------------------------------------- */
+
+static void write_done(struct env_write *write)
+{
+    struct out *o = container_of(write, struct out, write);
+    blob_release(o->payload);
+    free(o);
+}
+
+static uint32_t slot_take(struct wire *w)
+{
+    if (w->n_free == 0) {
+        uint32_t n = w->n_slots == 0 ? 16 : w->n_slots * 2;
+        w->slots = xrealloc(w->slots, n * sizeof *w->slots);
+        w->free_slots = xrealloc(w->free_slots, n * sizeof *w->free_slots);
+        for (uint32_t i = n; i > w->n_slots; i--) {
+            w->slots[i - 1] = NULL;
+            w->free_slots[w->n_free++] = i - 1;
+        }
+        w->n_slots = n;
+    }
+    return w->free_slots[--w->n_free];
+}
+
+static void slot_free(struct wire *w, struct request *r)
+{
+    uint32_t slot = (uint32_t)r->correlation;
+    sluice_assert(slot < w->n_slots && w->slots[slot] == r);
+    w->slots[slot] = NULL;
+    w->free_slots[w->n_free++] = slot;
+}
+
+static void wire_send(struct wire *w, struct request *r)
+{
+    uint32_t slot = slot_take(w);
+    w->slots[slot] = r;
+    r->correlation = (uint64_t)++w->generation << 32 | slot;
+    struct node *n = w->node;
+    r->node = n;
+    r->wire = w;
+    r->written = true;
+    uint64_t now = env_now_ns(w->client->env);
+    r->sent_ns = now;
+    if (w->sent.n == 0) {
+        w->heard_ns = max_u64(w->heard_ns, now); /* silence counts from the first thing asked */
+    }
+    list_append(&w->sent, r);
+    struct out *o = xmalloc(sizeof *o + FRAME_HEADER_SIZE + r->packed_len);
+    o->payload = r->payload;
+    uint32_t payload_len = 0;
+    if (r->payload != NULL) {
+        r->payload->refs++;
+        payload_len = (uint32_t)r->payload->len;
+        o->iov[1] = (struct iovec){.iov_base = r->payload->data, .iov_len = r->payload->len};
+    }
+    if (r->packed_len > 0) {
+        memcpy(o->head + FRAME_HEADER_SIZE, r->packed, r->packed_len);
+    }
+    frame_header_encode(o->head, r->kind, r->correlation, o->head + FRAME_HEADER_SIZE, (uint32_t)r->packed_len, payload_len);
+    o->iov[0] = (struct iovec){.iov_base = o->head, .iov_len = FRAME_HEADER_SIZE + r->packed_len};
+    o->write.iov = o->iov;
+    o->write.n_iov = payload_len > 0 ? 2 : 1;
+    struct sluice_client_stats *stats = &w->client->stats;
+    stats->requests++;
+    stats->bytes_sent += o->iov[0].iov_len + payload_len;
+    env_conn_write(&w->conn, &o->write, write_done);
+}
+
+static void arm_tick(struct node *n)
+{
+    n->tick_ns = env_now_ns(n->client->env);
+    env_timer_start_ms(&n->timer, TICK_MS);
+}
+
+/* Lets waiting requests go as far as the node allows. */
+static void send_waiting(struct node *n)
+{
+    struct wire *w = n->wire;
+    while (n->state == NODE_READY && n->waiting.head != NULL && w->sent.n < SLOTS_MAX &&
+           (n->in_flight_max == 0 || w->sent.n < n->in_flight_max)) {
+        struct request *r = n->waiting.head;
+        list_remove(r);
+        wire_send(w, r);
+    }
+}
+
+/* ---- connecting ------------------------------------------------------------------------------------------------------------ */
+
+static void conn_connected(struct env_conn *c, int status);
+static size_t conn_buffer(struct env_conn *c, void **base);
+static void conn_read(struct env_conn *c, void *data, ssize_t n);
+static void conn_closed(struct env_conn *c);
+
+static const struct env_conn_ops conn_ops = {
+    .connected = conn_connected, .buffer = conn_buffer, .read = conn_read, .closed = conn_closed,
+};
+
+static void node_rest(struct node *n)
+{
+    n->state = NODE_BACKOFF;
+    n->wire = NULL;
+    uint64_t ms = backoff_ms(n->client->env, n->failures, BACKOFF_MIN_MS, BACKOFF_BASE_MS, BACKOFF_CAP_MS);
+    n->retry_at_ns = max_u64(env_now_ns(n->client->env) + ms * 1000000u, n->silent_until_ns);
+    n->failures++;
+}
+
+/* False: could not even begin. */
+static bool node_connect(struct node *n)
+{
+    struct sluice_client *c = n->client;
+    struct wire *w = xcalloc(1, sizeof *w);
+    w->client = c;
+    w->node = n;
+    w->conn.ops = &conn_ops;
+    w->conn.user = w;
+    w->opened_ns = w->heard_ns = env_now_ns(c->env);
+    n->attempted_ns = w->opened_ns;
+    int rc = env_connect(c->env, &w->conn, n->host, n->port);
+    if (rc != 0) {
+        free(w);
+        c->stats.connects_failed++;
+        node_rest(n);
+        return false;
+    }
+    frame_reader_init(&w->reader, FRAME_MESSAGE_MAX, FRAME_PAYLOAD_MAX);
+    c->wires++;
+    n->wire = w;
+    n->state = NODE_CONNECTING;
+    arm_tick(n);
+    return true;
+}
+
+static void hello_done(struct request *r, const struct answer *a)
+{
+    struct wire *w = container_of(r, struct wire, hello);
+    struct node *n = w->node;
+    if (a->code != 0) {
+        if (n != NULL) {
+            wire_fail(w, SLUICE_E_NO_CONNECTION, a->message);
+        }
+        return;
+    }
+    Sluice__HelloReply *reply = (Sluice__HelloReply *)answer_unpack(&sluice__hello_reply__descriptor, a->frame);
+    if (reply == NULL || a->frame->kind != FRAME_HELLO_REPLY) {
+        if (reply != NULL) {
+            sluice__hello_reply__free_unpacked(reply, NULL);
+        }
+        wire_fail(w, SLUICE_E_PROTOCOL, "malformed answer to the hello");
+        return;
+    }
+    n->id = reply->node_id;
+    n->in_flight_max = reply->in_flight_max;
+    n->record_max = reply->record_max;
+    n->frame_max = reply->frame_max;
+    if (n->record_max != 0) {
+        n->client->record_max = n->record_max;
+    }
+    sluice__hello_reply__free_unpacked(reply, NULL);
+    n->state = NODE_READY;
+    n->failures = 0;
+    n->client->stats.connects++;
+    send_waiting(n);
+}
+
+static void conn_connected(struct env_conn *c, int status)
+{
+    struct wire *w = c->user;
+    struct node *n = w->node;
+    if (n == NULL) {
+        return;
+    }
+    if (status != 0) {
+        w->client->stats.connects_failed++;
+        wire_fail(w, SLUICE_E_NO_CONNECTION, "cannot connect");
+        return;
+    }
+    n->state = NODE_HELLO;
+    env_conn_read(c, true);
+    Sluice__Hello hello = SLUICE__HELLO__INIT;
+    hello.version_min = FRAME_VERSION;
+    hello.version_max = FRAME_VERSION;
+    hello.agent = (char *)(uintptr_t)w->client->options.agent;
+    hello.role = SLUICE__HELLO__ROLE__CLIENT;
+    size_t len;
+    uint8_t *packed = message_pack(&hello.base, &len);
+    w->hello = (struct request){.kind = FRAME_HELLO, .packed = packed, .packed_len = len, .done = hello_done,
+                                .timeout_ms = w->client->options.connect_timeout_ms, .started_ns = env_now_ns(w->client->env)};
+    wire_send(w, &w->hello);
+    w->hello.packed = NULL; /* written frames are copies */
+    free(packed);
+}
+
+/* ---- receiving ------------------------------------------------------------------------------------------------------------- */
+
+static size_t conn_buffer(struct env_conn *c, void **base)
+{
+    struct wire *w = c->user;
+    return frame_reader_buffer(&w->reader, base);
+}
+
+/* The request that the frame answers, taken off the wire; NULL: it was cancelled. */
+static struct request *take_request(struct wire *w, uint64_t correlation)
+{
+    uint32_t slot = (uint32_t)correlation;
+    if (slot >= w->n_slots || w->slots[slot] == NULL || w->slots[slot]->correlation != correlation) {
+        return NULL;
+    }
+    struct request *r = w->slots[slot];
+    slot_free(w, r);
+    list_remove(r);
+    r->node = NULL;
+    r->wire = NULL;
+    return r;
+}
+
+static void deliver(struct wire *w, struct request *r, struct frame *f)
+{
+    struct answer a = {.message = "", .hint = "", .leader_address = "", .frame = f, .reader = &w->reader};
+    Sluice__Error *e = NULL;
+    if (f->kind == FRAME_ERROR) {
+        e = (Sluice__Error *)answer_unpack(&sluice__error__descriptor, f);
+        if (e == NULL) {
+            a.code = SLUICE_E_PROTOCOL;
+            a.maybe = true;
+            a.message = "malformed error answer";
+        } else {
+            a.code = e->code == 0 ? SLUICE_E_INTERNAL : (int)e->code;
+            a.maybe = sluice_error_outcome(a.code) == SLUICE_UNKNOWN;
+            a.message = e->message;
+            a.hint = e->hint;
+            a.leader_node = e->leader_node;
+            a.leader_address = e->leader_address;
+            a.retry_after_ms = e->retry_after_ms;
+        }
+        a.frame = NULL;
+    } else if (f->kind != r->kind + 1) {
+        a.code = SLUICE_E_PROTOCOL;
+        a.maybe = true;
+        a.message = "the answer is of another kind than the request";
+        a.frame = NULL;
+    }
+    r->done(r, &a);
+    if (e != NULL) {
+        sluice__error__free_unpacked(e, NULL);
+    }
+}
+
+static void conn_read(struct env_conn *c, void *data, ssize_t n)
+{
+    struct wire *w = c->user;
+    (void)data;
+    if (w->node == NULL) {
+        return;
+    }
+    if (n <= 0) {
+        wire_fail(w, SLUICE_E_UNKNOWN_OUTCOME, n == 0 ? "the node closed the connection" : "the connection was lost");
+        return;
+    }
+    w->heard_ns = env_now_ns(w->client->env);
+    w->client->stats.bytes_received += (uint64_t)n;
+    frame_reader_fed(&w->reader, (size_t)n);
+    struct frame f;
+    int got = 0;
+    while (w->node != NULL && (got = frame_reader_next(&w->reader, &f)) > 0) {
+        struct request *r = take_request(w, f.correlation);
+        if (r != NULL) {
+            deliver(w, r, &f);
+        }
+    }
+    if (w->node != NULL && got < 0) {
+        wire_fail(w, SLUICE_E_UNKNOWN_OUTCOME, "the node sent something that is not this protocol");
+    }
+    if (w->node != NULL) {
+        send_waiting(w->node);
+    }
+}
+
+static void conn_closed(struct env_conn *c)
+{
+    struct wire *w = c->user;
+    sluice_assert(w->node == NULL);
+    frame_reader_deinit(&w->reader);
+    free(w->slots);
+    free(w->free_slots);
+    struct sluice_client *client = w->client;
+    free(w);
+    client_wire_gone(client);
+}
+
+/* ---- failing --------------------------------------------------------------------------------------------------------------- */
+
+static void fail_one(struct request *r, int code, bool maybe, const char *why)
+{
+    struct answer a = {.code = code, .maybe = maybe, .message = why, .hint = "", .leader_address = ""};
+    r->done(r, &a);
+}
+
+/* Gives a connection up: the node rests, what was written ends with `code`, what waited was never sent. */
+static void wire_fail(struct wire *w, int code, const char *why)
+{
+    struct node *n = w->node;
+    sluice_assert(n != NULL && n->wire == w);
+    if (n->state == NODE_READY) {
+        w->client->stats.connections_lost++;
+    }
+    w->node = NULL;
+    node_rest(n);
+    env_timer_stop(&n->timer);
+    env_conn_close(&w->conn);
+    for (struct request *r = w->sent.head; r != NULL; r = r->next) {
+        w->slots[(uint32_t)r->correlation] = NULL;
+        r->wire = NULL;
+    }
+    char text[128];
+    snprintf(text, sizeof text, "%s", why); /* may lie in an answer that the callbacks free */
+    /* A list of their own: the callbacks may cancel each other's requests and send new ones. */
+    struct request_list failed = {0};
+    list_move(&failed, &w->sent);
+    list_move(&failed, &n->waiting);
+    while (failed.head != NULL) {
+        struct request *r = failed.head;
+        list_remove(r);
+        r->node = NULL;
+        fail_one(r, r->written ? code : SLUICE_E_NO_CONNECTION, r->written, text);
+    }
+}
+
+void request_cancel(struct request *r)
+{
+    if (r->node == NULL) {
+        return;
+    }
+    if (r->wire != NULL) {
+        slot_free(r->wire, r);
+    }
+    list_remove(r);
+    r->node = NULL;
+    r->wire = NULL;
+}
+
+/* ---- watching -------------------------------------------------------------------------------------------------------------- */
+
+static void ping_done(struct request *r, const struct answer *a)
+{
+    (void)r;
+    (void)a; /* hearing anything is what counts */
+}
+
+/* Ends requests whose attempt took too long. Their answers may still come and are dropped. */
+static void expire(struct node *n, struct request_list *l, uint64_t now)
+{
+    for (struct request *r = l->head; r != NULL;) {
+        struct request *next = r->next;
+        if (now - r->started_ns >= (uint64_t)r->timeout_ms * 1000000u && (n->wire == NULL || (r != &n->wire->hello && r != &n->wire->ping))) {
+            request_cancel(r);
+            fail_one(r, r->written ? SLUICE_E_TIMEOUT : SLUICE_E_NO_CONNECTION, r->written, "no answer in time");
+            /* The callback may have changed the list: begin again (ended requests are gone from it). */
+            next = l->head;
+            if (n->wire == NULL) {
+                return;
+            }
+        }
+        r = next;
+    }
+}
+
+static void tick(struct env_timer *t)
+{
+    struct node *n = container_of(t, struct node, timer);
+    struct wire *w = n->wire;
+    if (w == NULL) {
+        return;
+    }
+    struct sluice_client *c = n->client;
+    uint64_t now = env_now_ns(c->env);
+    if (now - n->tick_ns > 3u * TICK_MS * 1000000u) {
+        w->heard_ns = w->opened_ns = now; /* this loop was late itself: what the node sent may not have been read yet */
+    }
+    if (n->state == NODE_CONNECTING || n->state == NODE_HELLO) {
+        if (now - w->opened_ns >= (uint64_t)c->options.connect_timeout_ms * 1000000u) {
+            c->stats.connects_failed++;
+            wire_fail(w, SLUICE_E_NO_CONNECTION, "no connection in time");
+            return;
+        }
+        arm_tick(n);
+        return;
+    }
+    if (w->sent.n > 0) {
+        uint64_t silent = now - w->heard_ns;
+        if (silent >= (uint64_t)c->options.silence_ms * 1000000u) {
+            c->stats.silent++;
+            /* Its system may go on taking connections (a paused process): rest longer before the next is tried. */
+            uint64_t rest = now + (SILENT_REST_MS + env_random_below(c->env, SILENT_REST_MS)) * 1000000u;
+            n->silent_until_ns = rest;
+            wire_fail(w, SLUICE_E_TIMEOUT, "the node has fallen silent");
+            return;
+        }
+        if (silent >= (uint64_t)PING_AFTER_MS * 1000000u && w->ping.node == NULL) {
+            w->ping = (struct request){.kind = FRAME_PING, .done = ping_done, .timeout_ms = UINT32_MAX, .started_ns = now};
+            wire_send(w, &w->ping);
+        }
+    }
+    expire(n, &w->sent, now);
+    if (n->wire == w) {
+        expire(n, &n->waiting, now);
+    }
+    if (n->wire == w && (w->sent.n > 0 || n->waiting.n > 0)) {
+        arm_tick(n);
+    } else if (n->wire == w) {
+        n->tick_ns = 0;
+    }
+}
+
+int request_send(struct node *n, struct request *r)
+{
+    sluice_assert(r->node == NULL);
+    struct sluice_client *c = n->client;
+    if (c->closing || !node_usable(n)) {
+        return SLUICE_E_NO_CONNECTION;
+    }
+    if ((n->state == NODE_IDLE || n->state == NODE_BACKOFF) && !node_connect(n)) {
+        return SLUICE_E_NO_CONNECTION;
+    }
+    r->started_ns = env_now_ns(c->env);
+    r->node = n;
+    r->wire = NULL;
+    r->written = false;
+    bool idle = n->wire->sent.n == 0 && n->waiting.n == 0;
+    list_append(&n->waiting, r);
+    send_waiting(n);
+    if (n->state == NODE_READY && (idle || n->tick_ns == 0)) {
+        arm_tick(n);
+    }
+    return 0;
+}
+
+/* ---- the list of nodes ----------------------------------------------------------------------------------------------------- */
+
+bool node_usable(const struct node *n)
+{
+    return n->state != NODE_BACKOFF || env_now_ns(n->client->env) >= n->retry_at_ns;
+}
+
+static struct node *node_find(struct sluice_client *c, const char *host, uint16_t port)
+{
+    for (struct node *n = c->nodes; n != NULL; n = n->next) {
+        if (n->port == port && strcmp(n->host, host) == 0) {
+            return n;
+        }
+    }
+    return NULL;
+}
+
+void node_add(struct sluice_client *c, const char *host, uint16_t port)
+{
+    if (node_find(c, host, port) != NULL) {
+        return;
+    }
+    struct node *n = xcalloc(1, sizeof *n);
+    n->client = c;
+    snprintf(n->host, sizeof n->host, "%s", host);
+    n->port = port;
+    snprintf(n->address, sizeof n->address, strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", n->host, port);
+    env_timer_init(c->env, &n->timer, tick);
+    struct node **p = &c->nodes;
+    while (*p != NULL) {
+        p = &(*p)->next;
+    }
+    *p = n;
+    c->n_nodes++;
+}
+
+struct found { struct sluice_client *client; struct node *node; };
+
+static void found_one(void *arg, const char *host, uint16_t port)
+{
+    struct found *f = arg;
+    node_add(f->client, host, port);
+    f->node = node_find(f->client, host, port);
+}
+
+struct node *node_get(struct sluice_client *c, const char *address)
+{
+    struct found f = {.client = c};
+    return sluice_endpoints_each(address, found_one, &f) == 0 ? f.node : NULL;
+}
+
+struct node *node_by_id(struct sluice_client *c, uint32_t id)
+{
+    struct node *best = NULL;
+    for (struct node *n = c->nodes; id != 0 && n != NULL; n = n->next) {
+        /* A connected one first: the same node may be known by two addresses. Else the latest told. */
+        if (n->id == id && (best == NULL || n->state == NODE_READY || (best->state != NODE_READY && n->state != NODE_BACKOFF))) {
+            best = n;
+            if (n->state == NODE_READY) {
+                break;
+            }
+        }
+    }
+    return best;
+}
+
+struct node *node_in_turn(struct sluice_client *c, unsigned *turn, const struct node *avoid)
+{
+    struct node *second = NULL;
+    for (unsigned i = 0; i < c->n_nodes; i++) {
+        unsigned at = (*turn + i) % c->n_nodes;
+        struct node *n = c->nodes;
+        while (at-- > 0) {
+            n = n->next;
+        }
+        if (!node_usable(n)) {
+            continue;
+        }
+        if (n != avoid) {
+            *turn += i + 1;
+            return n;
+        }
+        second = n;
+    }
+    return second;
+}
+
+void node_close(struct node *n)
+{
+    env_timer_close(&n->timer);
+    for (struct request *r = n->waiting.head, *next; r != NULL; r = next) {
+        next = r->next;
+        request_cancel(r);
+    }
+    struct wire *w = n->wire;
+    if (w != NULL) {
+        for (struct request *r = w->sent.head, *next; r != NULL; r = next) {
+            next = r->next;
+            request_cancel(r);
+        }
+        n->wire = NULL;
+        w->node = NULL;
+        env_conn_close(&w->conn);
+    }
+}

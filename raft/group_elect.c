@@ -1,0 +1,191 @@
+/* group_elect.c: fast elections (F22), and R12 for a sole voter.
+ *
+ * libraft's own timers stay long. Who should campaign when there is no leader is decided here: the voters, in the order of their ids rotated by the group's id and
+ * without those whose links are down, have ranks; rank 0 campaigns first, each further one 150 ms later. A campaign always begins with libraft's pre-vote, so it
+ * disturbs nobody who still hears from a leader. There are no leases: nothing rests on these times but speed. */
+#include "group_impl.h"
+
+static void expire_timer(struct group *g) { g->raft.election_timer_start = group_now(g) - 4u * (uint64_t)g->election_ms; }
+
+/* Our place among the voters that are there; n_up: how many are (with us). */
+static unsigned rank_of(const struct group *g, unsigned *n_up, unsigned *voters)
+{
+    uint64_t ids[64];
+    unsigned n = 0;
+    for (unsigned i = 0; i < g->raft.configuration.n && n < ARRAY_LEN(ids); i++) {
+        const struct raft_server *s = &g->raft.configuration.servers[i];
+        if (s->role != RAFT_VOTER) {
+            continue;
+        }
+        unsigned at = n++;
+        for (; at > 0 && ids[at - 1] > s->id; at--) {
+            ids[at] = ids[at - 1];
+        }
+        ids[at] = s->id;
+    }
+    *voters = n;
+    *n_up = 0;
+    unsigned rank = n;
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t id = ids[(i + g->id) % n];
+        if (id == g->raft_id) {
+            rank = *n_up;
+            ++*n_up;
+        } else if (links_peer_up(g->gs->links, raft_id_node(id))) {
+            ++*n_up;
+        }
+    }
+    return rank;
+}
+
+static bool leaderless(const struct group *g)
+{
+    if (g->state != GROUP_RUNNING || g->raft.state == RAFT_LEADER || g->raft.state == RAFT_UNAVAILABLE || group_installing(g)) {
+        return false;
+    }
+    const struct raft_server *self = group_server(g, g->raft_id, NULL);
+    if (self == NULL || self->role != RAFT_VOTER) {
+        return false;
+    }
+    return g->raft.state == RAFT_CANDIDATE || g->raft.follower_state.current_leader.id == 0;
+}
+
+static void elect_at(struct group *g, uint64_t ms)
+{
+    g->elect_at_ms = ms;
+    groups_schedule_election(g->gs, ms);
+}
+
+static unsigned rank_delay(const struct group *g)
+{
+    unsigned up, voters, rank = rank_of(g, &up, &voters);
+    return rank * GROUP_RANK_MS;
+}
+
+/* After every event: begins or ends the watch over a leaderless group. */
+void group_watch_election(struct group *g)
+{
+    if (!leaderless(g)) {
+        g->elect_at_ms = 0;
+        if (group_leads(g) || g->raft.state == RAFT_FOLLOWER) {
+            g->elect_tries = 0;
+        }
+        return;
+    }
+    if (g->elect_at_ms != 0) {
+        return;
+    }
+    uint64_t now = group_now(g);
+    bool self;
+    if (group_voters(g, &self) == 1 && self) {
+        elect_at(g, now);
+    } else if (g->prefer_leader && g->told_term <= 1) {
+        elect_at(g, now);
+    } else if (g->contact_ms == 0) {
+        elect_at(g, now + GROUP_START_MS + rank_delay(g)); /* just started: there may be a leader */
+    } else {
+        elect_at(g, now + GROUP_RANK_MS + rank_delay(g)); /* stepped down: whoever caused it may be winning */
+    }
+}
+
+/* The detector's verdict on the leader's node: forget the leader, campaign in the order of ranks. */
+void group_leader_lost(struct group *g, uint32_t node)
+{
+    if (g->state != GROUP_RUNNING || g->raft.state != RAFT_FOLLOWER || g->raft.follower_state.current_leader.id == 0 ||
+        raft_id_node(g->raft.follower_state.current_leader.id) != node) {
+        return;
+    }
+    group_enter(g);
+    g->raft.follower_state.current_leader.id = 0;
+    g->elect_tries = 0;
+    if (leaderless(g)) {
+        elect_at(g, group_now(g) + rank_delay(g));
+    }
+    group_leave(g);
+}
+
+/* We just gave somebody our (pre-)vote: let it finish. */
+void group_postpone_election(struct group *g)
+{
+    if (g->elect_at_ms != 0) {
+        g->elect_at_ms = max_u64(g->elect_at_ms, group_now(g) + GROUP_VOTE_MS + rank_delay(g));
+        groups_schedule_election(g->gs, g->elect_at_ms);
+    }
+}
+
+/* The time has come. */
+void group_run_election(struct group *g)
+{
+    uint64_t now = group_now(g);
+    if (!leaderless(g) || g->elect_at_ms == 0) {
+        g->elect_at_ms = 0;
+        return;
+    }
+    if (g->elect_at_ms > now) {
+        groups_schedule_election(g->gs, g->elect_at_ms);
+        return;
+    }
+    unsigned up, voters, rank = rank_of(g, &up, &voters);
+    if (up <= voters / 2) {
+        elect_at(g, now + 50 + rank * 5); /* nobody there to vote; an arriving link hastens it */
+        return;
+    }
+    if (g->raft.state == RAFT_CANDIDATE && !g->raft.candidate_state.in_pre_vote) {
+        if (g->vote_term != g->raft.current_term) {
+            g->vote_term = g->raft.current_term;
+            g->vote_ms = now;
+        }
+        if (now - g->vote_ms < GROUP_VOTE_MS) { /* a real round is on: disks may be slow */
+            elect_at(g, now + GROUP_VOTE_MS / 2 + env_random_below(g->gs->o.env, GROUP_VOTE_MS));
+            return;
+        }
+    }
+    unsigned shift = g->elect_tries < 6 ? g->elect_tries : 6;
+    g->elect_tries++;
+    elect_at(g, now + (30u << shift) + rank * GROUP_RANK_MS / 2 + env_random_below(g->gs->o.env, 20u << shift));
+    group_enter(g);
+    expire_timer(g);
+    group_tick(g);
+    group_leave(g);
+}
+
+void group_campaign(struct group *g)
+{
+    if (g->state == GROUP_RUNNING && g->raft.state == RAFT_FOLLOWER && leaderless(g)) {
+        g->elect_tries = 0;
+        elect_at(g, group_now(g));
+    }
+}
+
+/* ---- R12 ---- */
+
+static void sole_term_written(struct group *g, struct state_write *w)
+{
+    if (w->value == g->raft.current_term) {
+        g->sole_term = w->value;
+    }
+    g->sole_writing = 0;
+    if (g->elect_at_ms != 0) {
+        elect_at(g, group_now(g));
+    }
+}
+
+/* A follower that sees itself as the only voter would lead in its present term without asking anybody, perhaps beside the leader of that term: it gets no tick
+ * before a raised term is durable. */
+bool group_sole_hold(struct group *g)
+{
+    bool self;
+    if (g->raft.state != RAFT_FOLLOWER || group_voters(g, &self) != 1 || !self || !group_rule_on(g, GROUP_RULE_R12) || g->sole_term == g->raft.current_term) {
+        return false;
+    }
+    if (g->sole_writing == 0 && g->raft.follower_state.current_leader.id == 0) {
+        g->sole_writing = g->raft.current_term + 1;
+        g->raft.current_term++;
+        g->raft.voted_for = 0;
+        g->disk_term = g->raft.current_term;
+        group_write_state(g, (struct journal_record){.kind = JOURNAL_TERM, .a = g->raft.current_term}, NULL, g->raft.current_term, sole_term_written);
+    } else if (g->sole_writing == 0 && group_now(g) - g->contact_ms > g->election_ms) {
+        g->raft.follower_state.current_leader.id = 0; /* the leader that removed itself is gone */
+    }
+    return true;
+}

@@ -1,0 +1,82 @@
+/* controller_entry.h: the entries of the controller's log. Pure; little-endian; every field is bounds-checked on decoding.
+ *
+ *   entry = u8 version = 1 | u8 kind | u16 0 | u64 now_ms | 16 B request id (zero: none) | body
+ *   text  = u8 length | bytes          node = u32 id | text host | u16 port | text zone | text kinesis | text admin
+ *
+ *   INIT             16 B cluster id | u16 n | u16 voters | n nodes (by id; the first `voters` of them vote)
+ *   NODE             node: adds it as JOINING, or changes its addresses and zone
+ *   NODE_STATE       u32 node | u8 state
+ *   NODE_LIFE        node | u64 incarnation | u8 life: 0 with its data, 1 blank (all its replicas get new generations), 2 only its controller replica is lost
+ *   STREAM_CREATE    16 B stream id | text account | text name | u32 shards | u32 replicas | u32 retention_hours | u8 on_demand | u8 limits_off
+ *                    | u32 record_max | shards * replicas * u16 node (the first of a shard is its preferred leader)
+ *   STREAM_ACTIVE    16 B stream id
+ *   STREAM_UPDATE    16 B stream id | u32 retention_hours (0: unchanged) | u8 limits (0 unchanged, 1 on, 2 off)
+ *   STREAM_DELETE    16 B stream id | u8 done
+ *   REPLICA          u64 group | u8 op | u32 node | u32 generation | u32 to_node
+ *   PREFERRED        u64 group | u32 node
+ *   VOTERS           u16 n | n * u32 node: the wanted voters of the controller group
+ *
+ * Time and random choices ride in the entry; ids of groups and generations are given at apply from counters. */
+#ifndef SLUICE_CONTROLLER_ENTRY_H
+#define SLUICE_CONTROLLER_ENTRY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/cluster_map.h"
+#include "server/cursor.h"
+
+enum { CONTROLLER_ENTRY_VERSION = 1, STREAM_SHARDS_MAX = 10000, STREAM_REPLICAS_MAX = 5, CLUSTER_SHARDS_MAX = 60000, CLUSTER_STREAMS_MAX = 10000 };
+
+enum controller_entry_kind {
+    CONTROLLER_INIT = 64, CONTROLLER_NODE = 65, CONTROLLER_NODE_STATE = 66, CONTROLLER_NODE_LIFE = 67, CONTROLLER_STREAM_CREATE = 68,
+    CONTROLLER_STREAM_ACTIVE = 69, CONTROLLER_STREAM_UPDATE = 70, CONTROLLER_STREAM_DELETE = 71, CONTROLLER_REPLICA = 72,
+    CONTROLLER_PREFERRED = 73, CONTROLLER_VOTERS = 74
+};
+enum node_life { LIFE_KEPT = 0, LIFE_BLANK = 1, LIFE_CONTROLLER_LOST = 2 };
+enum replica_op {
+    REPLICA_OP_REPLACE = 0, /* (node, generation) is dead or lost: dropped now; a new replica on to_node (may be the same node) joins in its place */
+    REPLICA_OP_MOVE = 1,    /* a new replica joins on to_node; when it votes, (node, generation) leaves. node 0: only adds */
+    REPLICA_OP_JOINED = 2,  /* (node, generation) votes now; what it replaces is leaving */
+    REPLICA_OP_GONE = 3     /* (node, generation), which was leaving, is out of the configuration */
+};
+
+struct controller_entry {
+    enum controller_entry_kind kind;
+    uint64_t now_ms;
+    uint8_t request_id[16];
+    /* INIT */
+    uint8_t cluster_id[16];
+    struct map_node *nodes;   /* malloc'ed by decode */
+    uint32_t n_nodes, n_voters;
+    /* NODE, NODE_STATE (id and state), NODE_LIFE */
+    struct map_node node;
+    uint64_t incarnation;
+    enum node_life life;
+    /* STREAM_*; by id, but CREATE */
+    uint8_t stream_id[16];
+    char account[16], name[NAME_MAX_LEN + 1];
+    uint32_t shards, replicas, retention_hours, record_max;
+    bool on_demand, limits_off, done;
+    uint8_t limits;
+    uint32_t *placement;      /* malloc'ed by decode: shards * replicas node ids */
+    /* REPLICA, PREFERRED */
+    uint64_t group;
+    enum replica_op op;
+    uint32_t replica_node, replica_generation, to_node;
+    /* VOTERS */
+    uint32_t voters[REPLICAS_MAX];
+};
+
+/* Appends the encoding. */
+void controller_entry_encode(const struct controller_entry *e, struct out_buffer *out);
+/* 0; SLUICE_E_INVALID (malformed), _VERSION or _NOT_SUPPORTED (a kind from the future: the replica must stop). On 0 the arrays are the caller's: controller_entry_deinit(). */
+int controller_entry_decode(struct controller_entry *e, const void *data, size_t n);
+void controller_entry_deinit(struct controller_entry *e);
+
+/* Shared with the snapshot. */
+void map_node_encode(const struct map_node *n, struct out_buffer *out);
+void map_node_decode(struct map_node *n, struct cursor *c);
+
+#endif

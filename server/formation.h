@@ -1,0 +1,69 @@
+/* formation.h: how a node finds its cluster: first formation, joining, coming back with an empty disk (SAFETY F5).
+ *
+ * Runs before the journals are opened when the identity says "not formed", and at every start to read DATA/formation. The order in node.c:
+ *
+ *   identity_open -> native listener (FRAME_FORM only; everything else NOT_READY) -> formation_start -> done(result), identity is formed
+ *   -> journals, groups -> controller_open(recovered controller group, else result.first_nodes) -> formation_opened()
+ *
+ * If lane 0's recovery then shows that the controller group's record is gone or lost although result.opened is set, the node calls
+ * formation_rejoin() and waits for a new result before controller_open().
+ *
+ * First formation: nodes ask each other with FRAME_FORM. If one answers that it is formed, nobody bootstraps here. If all of the first nodes answer that they are
+ * not, the lowest id saves a proposal (cluster id, node list) and sends it; the others save it as accepted; when all have, the proposer is formed, and the others
+ * learn it by asking. Each step is durable before it is told. So a blank node never takes part in a first configuration that another disk of its own may have used.
+ * Joining: the formed cluster gives this node's life an incarnation above all earlier ones and its replicas new generations, in the controller's log. */
+#ifndef SLUICE_FORMATION_H
+#define SLUICE_FORMATION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "server/cluster_map.h"
+#include "server/controller.h"
+#include "server/peer_client.h"
+#include "server/settings.h"
+#include "storage/env.h"
+#include "storage/identity.h"
+
+struct formation;
+
+struct formation_result {
+    struct map_node first_nodes[NODES_MAX]; /* the first configuration, the same on every first node; n_first 0: this node joined */
+    unsigned n_first;
+    bool opened;                    /* an earlier life opened the controller group: its journal must have it */
+    uint64_t join_incarnation;      /* for controller_options: no map counts before it shows this node with at least this incarnation */
+    uint32_t controller_generation; /* raft generation of this node's controller replica: 1 in a first configuration */
+};
+
+struct formation_options {
+    struct env *env;
+    const struct settings *settings;
+    const char *dir;                /* data folder */
+    struct identity *identity;      /* changed and saved by formation: cluster_id, formed, incarnation */
+    struct peer_client *peers;      /* may be NULL for a node alone (settings.cluster empty) */
+    const char *address;            /* how others reach this node: "host:port" (native); bound port filled in */
+    const char *kinesis, *admin;
+    void *arg;
+    /* Formed: identity is saved. Never inside formation_start(). */
+    void (*done)(void *arg, const struct formation_result *r);
+    /* For the log: what it waits for. May be NULL. */
+    void (*note)(void *arg, const char *text);
+};
+
+/* 0, -errno, or a positive enum env_exit / SLUICE_E_INVALID (bad `cluster` text) with a message in err. */
+int formation_start(struct formation **out, const struct formation_options *o, char err[256]);
+/* FRAME_FORM from a peer while this node has no controller yet (afterwards: controller_request()). Same contract as controller_request(). */
+void formation_request(struct formation *f, uint64_t correlation, const void *message, size_t len, control_reply reply, void *arg);
+/* The controller group's record is durable: remembered in DATA/formation. 0 or -errno. */
+int formation_opened(struct formation *f);
+/* The controller replica of this node was lost. all: so were the shards (blank journals): every replica of this node gets a new generation. done is called again. */
+void formation_rejoin(struct formation *f, bool all);
+const char *formation_state(const struct formation *f); /* for /health/ready */
+void formation_close(struct formation *f);
+
+/* "1=host:port,2=host:port": fills nodes by id. Count, or -SLUICE_E_INVALID with err. */
+int formation_parse_cluster(const char *text, struct map_node *out, unsigned max, char err[256]);
+bool formation_parse_address(const char *text, char host[64], uint16_t *port);
+
+#endif

@@ -1,0 +1,481 @@
+/* lane.c: a lane's life, and the messages that come to it (see lane.h).
+ *
+ *   lane_make -> lane_start: journal recovered, groups ready -> lane_serve: recovered replicas run, connections are taken -> lane_map, again and again
+ *   -> lane_stop: leaderships go -> lane_drain: shards and connections end -> lane_close: groups, barrier, journal */
+#include "server/lane.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/base.h"
+#include "server/connection.h"
+#include "server/node_impl.h"
+#include "server/shard.h"
+
+enum { STATUS_GATHER_MS = 5 };
+
+struct lane *lane_of(struct env *env)
+{
+    return env->user;
+}
+
+struct lane *lane_make(struct node *n, unsigned number)
+{
+    struct lane *l = xcalloc(1, sizeof *l);
+    l->node = n;
+    l->number = number;
+    l->n_connections_max = (unsigned)(n->settings.connections_max / n->n_lanes + 1);
+    /* A quarter of the memory setting is for requests, half for Raft logs (groups_options.memory_max), the rest for indexes and slack. */
+    l->bytes_max = max_u64(n->settings.memory / 4 / n->n_lanes, CONNECTION_REQUEST_BYTES_MAX);
+    return l;
+}
+
+void lane_free(struct lane *l)
+{
+    routes_deinit(&l->routes);
+    while (l->past != NULL) {
+        struct lane_past *p = l->past;
+        l->past = p->next;
+        free(p);
+    }
+    free(l->scratch);
+    free(l);
+}
+
+static void set_env(struct lane *l, struct env *env)
+{
+    l->env = env;
+    env->user = l;
+    env->lane = l->number;
+    l->log = l->node->log;
+    l->log.env = env;
+}
+
+/* ---- listening ---- */
+
+static void on_accept(struct env_listener *listener)
+{
+    connection_accept(container_of(listener, struct lane, listener));
+}
+
+int lane_listen(struct lane *l, const char *host, uint16_t *port)
+{
+    if (l->env == NULL) {
+        set_env(l, l->node->env);
+    }
+    int rc = env_listen(l->env, &l->listener, host, *port, l->node->n_lanes > 1, on_accept);
+    if (rc == 0) {
+        l->listening = true;
+        *port = l->listener.port;
+    }
+    return rc;
+}
+
+/* ---- opening ---- */
+
+static void stray(void *arg, uint32_t from_node, struct link_message *m);
+
+static void peer_changed(void *arg, uint32_t node, bool up)
+{
+    struct lane *l = arg;
+    log_info(&l->log, up ? "peer is up" : "peer is down", "lane=%u peer=%u", l->number, node);
+    lane_status_changed(l);
+}
+
+static void refused(void *arg, uint32_t node, int code, const char *message)
+{
+    struct lane *l = arg;
+    if (log_limit_ok(&l->limit_refused, env_now_ms(l->env), 5, 60000)) {
+        log_error(&l->log, "a peer refuses this node", "peer=%u code=%s reason=\"%s\"", node, sluice_error_name(code), message);
+    }
+}
+
+static void note_io_error(void *arg)
+{
+    struct lane *l = arg;
+    struct identity id = l->node->identity;
+    id.last_end = IDENTITY_IO_ERROR;
+    identity_save(l->env, l->node->settings.data, &id);
+}
+
+static void open_storage(struct lane *l)
+{
+    struct node *n = l->node;
+    const struct settings *s = &n->settings;
+    char dir[1024];
+    snprintf(dir, sizeof dir, "%s/lane-%u", s->data, l->number);
+    struct journal_options jo = {
+        .env = l->env, .dir = dir, .node_id = n->identity.node_id, .lane = l->number, .incarnation = n->identity.incarnation,
+        .segment_first = (uint32_t)s->segment_first, .segment_max = (uint32_t)s->segment_max, .pool_target = (unsigned)s->pool_segments,
+        .flush_max = (uint32_t)s->flush_max, .reserve = s->disk_reserve, .cache_bytes = s->cache / n->n_lanes,
+        .after_io_error = n->identity.last_end == IDENTITY_IO_ERROR, .io_error = note_io_error, .io_error_arg = l, .test_disable = s->test_disable_journal
+    };
+    memcpy(jo.cluster_id, n->identity.cluster_id, 16);
+    char err[256] = "";
+    int rc = journal_open(&l->journal, &jo, &l->recovered, err);
+    if (rc != 0) {
+        log_error(&l->log, "cannot open the journal", "lane=%u reason=\"%s\"", l->number, err[0] != 0 ? err : strerror(-rc));
+        env_fatal(l->env, rc > 0 ? rc : ENV_EXIT_DISK, err);
+        return;
+    }
+    if (l->recovered->message[0] != 0 || l->recovered->cut_bytes > 0) {
+        log_warn(&l->log, "journal recovered", "lane=%u cut_bytes=%llu note=\"%s\"", l->number, (unsigned long long)l->recovered->cut_bytes, l->recovered->message);
+    }
+    struct groups_options go = {
+        .env = l->env, .journal = l->journal, .node_id = n->identity.node_id, .lane = l->number, .lanes = n->n_lanes, .incarnation = n->identity.incarnation,
+        .prior_end = l->recovered->prior_end, .heartbeat_ms = (unsigned)s->heartbeat_ms, .election_ms = (unsigned)s->election_ms,
+        .in_flight_bytes = (uint32_t)max_u64(s->in_flight, BATCH_BYTES_MAX < s->in_flight ? 0 : s->in_flight), .snapshot_bytes = s->snapshot_bytes,
+        .trailing_bytes = s->trailing_bytes, .memory_max = s->memory / 2 / n->n_lanes, .silence_ms = (unsigned)s->silence_ms, .test_disable = s->test_disable_raft,
+        .arg = l, .stray = stray, .peer_changed = peer_changed, .refused = refused
+    };
+    memcpy(go.cluster_id, n->identity.cluster_id, 16);
+    rc = groups_open(&l->groups, &go);
+    if (rc != 0) {
+        log_error(&l->log, "cannot start the groups", "lane=%u code=%d", l->number, rc);
+        env_fatal(l->env, rc > 0 ? rc : ENV_EXIT_MEMORY, "cannot start the groups");
+    }
+}
+
+static void tick(struct env_timer *t)
+{
+    struct lane *l = container_of(t, struct lane, tick);
+    env_timer_start_ms(&l->tick, LANE_TICK_MS);
+    l->ticks++;
+    links_set_journal_position(groups_links(l->groups), journal_durable(l->journal));
+    bool retention = l->ticks % (LANE_RETENTION_MS / LANE_TICK_MS) == 0;
+    for (struct shard *s = l->shards; s != NULL; s = s->next) {
+        shard_tick(s);
+        if (retention) {
+            shard_retention_step(s);
+        }
+    }
+    if (l->ticks % (LANE_COLLECT_MS / LANE_TICK_MS) == 0) {
+        journal_collect(l->journal);
+        connections_tick(l);
+    }
+    if (l->ticks % (LANE_STATUS_MS / LANE_TICK_MS) == 0) {
+        lane_status_changed(l);
+    }
+    if (l->stopping && !l->closing) {
+        lane_transfer_step(l);
+    }
+}
+
+/* ---- messages between lanes ---- */
+
+struct lane_message {
+    struct env_msg msg;
+    struct lane *to;
+    void (*fn)(struct lane *l, void *arg);
+    void *arg;
+};
+
+static void run_message(struct env_msg *m)
+{
+    struct lane_message *lm = container_of(m, struct lane_message, msg);
+    lm->fn(lm->to, lm->arg);
+    free(lm);
+}
+
+void lane_run(struct lane *l, void (*fn)(struct lane *l, void *arg), void *arg)
+{
+    struct lane_message *lm = xcalloc(1, sizeof *lm);
+    *lm = (struct lane_message){ .to = l, .fn = fn, .arg = arg };
+    env_post(l->env, &lm->msg, run_message);
+}
+
+static void tell_opened(struct lane *zero, void *arg) { (void)arg; node_lane_opened(zero->node); }
+static void tell_serving(struct lane *zero, void *arg) { (void)arg; node_lane_serving(zero->node); }
+static void tell_drained(struct lane *zero, void *arg) { (void)arg; node_lane_drained(zero->node); }
+static void tell_closed(struct lane *zero, void *arg) { (void)arg; node_lane_closed(zero->node); }
+
+static void lane_main(struct env *env, void *arg)
+{
+    struct lane *l = arg;
+    set_env(l, env);
+    open_storage(l);
+    lane_run(l->node->lanes[0], tell_opened, NULL);
+}
+
+int lane_start(struct lane *l)
+{
+    if (l->number == 0) {
+        open_storage(l);
+        lane_run(l, tell_opened, NULL);
+        return 0;
+    }
+    char name[16];
+    snprintf(name, sizeof name, "lane-%u", l->number);
+    struct env *env; /* the lane sets l->env itself, on its own thread */
+    return env_lane_start(l->node->env, name, lane_main, l, &env);
+}
+
+/* A record of a group that is not open on this lane. Its memory lives only during the call, so it is copied. */
+struct stray_record { struct env_msg msg; struct lane *to; uint32_t from; struct link_message m; struct link_entry *entries; void *payload; };
+
+static void stray_arrived(struct env_msg *msg)
+{
+    struct stray_record *r = container_of(msg, struct stray_record, msg);
+    if (r->to->groups != NULL && !r->to->closing && groups_find(r->to->groups, r->m.group) != NULL) {
+        groups_receive(r->to->groups, r->from, &r->m);
+    }
+    free(r->entries);
+    if (r->m.payload_owned != NULL || r->payload == NULL) {
+        free(r->m.payload_owned);
+    }
+    free(r);
+}
+
+static void stray(void *arg, uint32_t from_node, struct link_message *m)
+{
+    struct lane *l = arg;
+    struct lane *to = lane_for_group(l, m->group);
+    if (to == l || m->group == 0) {
+        return; /* no such replica on this node */
+    }
+    struct stray_record *r = xcalloc(1, sizeof *r);
+    r->to = to;
+    r->from = from_node;
+    r->m = *m;
+    r->m.payload_owned = NULL;
+    if (m->n_entries > 0) {
+        r->entries = xcalloc(m->n_entries, sizeof *r->entries);
+        memcpy(r->entries, m->entries, m->n_entries * sizeof *r->entries);
+        r->m.entries = r->entries;
+    }
+    if (m->payload_len > 0) {
+        r->payload = xmalloc(m->payload_len);
+        memcpy(r->payload, m->payload, m->payload_len);
+        r->m.payload = r->m.payload_owned = r->payload;
+    }
+    env_post(to->env, &r->msg, stray_arrived);
+}
+
+struct lane *lane_for_group(struct lane *from, uint64_t group)
+{
+    const struct route *r = routes_group(&from->routes, group);
+    unsigned lane = r != NULL ? r->lane : group == CONTROLLER_GROUP ? 0 : (unsigned)(group % from->node->n_lanes);
+    return from->node->lanes[lane];
+}
+
+struct shard *lane_shard(struct lane *l, uint64_t group)
+{
+    struct shard *s = l->by_group[group % ARRAY_LEN(l->by_group)];
+    while (s != NULL && s->group_id != group) {
+        s = s->hash_next;
+    }
+    return s;
+}
+
+void lane_node_address(const struct lane *l, uint32_t node, char buf[96])
+{
+    buf[0] = 0;
+    const struct map_node *n = node != 0 && l->map != NULL ? cluster_map_node(l->map, node) : NULL;
+    if (n != NULL) {
+        snprintf(buf, 96, strchr(n->host, ':') != NULL ? "[%s]:%u" : "%s:%u", n->host, n->port);
+    }
+}
+
+/* ---- memory bound ---- */
+
+void lane_hold(struct lane *l, uint64_t bytes)
+{
+    l->bytes_held += bytes;
+    l->metrics.memory_bytes = l->bytes_held;
+    if (l->bytes_held >= l->bytes_max) {
+        l->reads_paused = true;
+    }
+}
+
+void lane_release(struct lane *l, uint64_t bytes)
+{
+    l->bytes_held -= bytes;
+    l->metrics.memory_bytes = l->bytes_held;
+    if (l->reads_paused && l->bytes_held < l->bytes_max / 4 * 3) {
+        l->reads_paused = false;
+        connections_resume(l);
+    }
+}
+
+/* ---- status ---- */
+
+static void status_due(struct env_timer *t)
+{
+    struct lane *l = container_of(t, struct lane, status_timer);
+    l->status_armed = false;
+    lane_send_status(l);
+}
+
+void lane_status_changed(struct lane *l)
+{
+    if (l->serving && !l->status_armed && !l->closing) {
+        l->status_armed = true;
+        env_timer_start_ms(&l->status_timer, STATUS_GATHER_MS);
+    }
+}
+
+/* ---- serving ---- */
+
+struct serve { unsigned n; struct lane_route routes[]; };
+
+static void serve_here(struct lane *l, void *arg)
+{
+    struct serve *s = arg;
+    struct node *n = l->node;
+    for (unsigned i = 0; i < s->n; i++) {
+        routes_set(&l->routes, s->routes[i].group, s->routes[i].lane, NULL, 0);
+    }
+    free(s);
+    if (env_timer_init(l->env, &l->tick, tick) != 0 || env_timer_init(l->env, &l->status_timer, status_due) != 0) {
+        env_fatal(l->env, ENV_EXIT_MEMORY, "no timers");
+        return;
+    }
+    struct map_node nodes[NODES_MAX];
+    char err[256];
+    int n_nodes = n->settings.cluster[0] != 0 ? formation_parse_cluster(n->settings.cluster, nodes, NODES_MAX, err) : 0;
+    for (int i = 0; i < n_nodes; i++) {
+        if (nodes[i].id != n->identity.node_id) {
+            links_set_peer(groups_links(l->groups), nodes[i].id, nodes[i].host, nodes[i].port);
+        }
+    }
+    lane_open_recovered(l);
+    l->serving = true;
+    env_timer_start_ms(&l->tick, LANE_TICK_MS);
+    if (!l->listening) {
+        uint16_t port = n->port;
+        int rc = lane_listen(l, n->host, &port);
+        if (rc != 0) {
+            log_error(&l->log, "cannot listen", "lane=%u address=%s:%u reason=\"%s\"", l->number, n->host, n->port, strerror(-rc));
+            env_fatal(l->env, 1, "cannot listen");
+            return;
+        }
+    }
+    lane_run(n->lanes[0], tell_serving, NULL);
+}
+
+void lane_serve(struct lane *l, const struct lane_route *all, size_t n_all)
+{
+    struct serve *s = xmalloc(sizeof *s + n_all * sizeof s->routes[0]);
+    s->n = (unsigned)n_all;
+    memcpy(s->routes, all, n_all * sizeof s->routes[0]);
+    lane_run(l, serve_here, s);
+}
+
+static void map_here(struct lane *l, void *arg)
+{
+    struct cluster_map *map = arg;
+    if (l->closing || (l->map != NULL && map->version <= l->map->version)) {
+        cluster_map_unref(map);
+        return;
+    }
+    if (l->map != NULL) {
+        cluster_map_unref(l->map);
+    }
+    l->map = map;
+    struct links *links = groups_links(l->groups);
+    for (unsigned i = 0; i < map->n_nodes; i++) {
+        const struct map_node *n = &map->nodes[i];
+        if (n->id == l->node->identity.node_id) {
+            continue;
+        }
+        if (n->state == NODE_REMOVED) {
+            links_remove_peer(links, n->id);
+        } else {
+            links_set_peer(links, n->id, n->host, n->port);
+        }
+    }
+    lane_reconcile(l);
+    for (struct shard *s = l->shards; s != NULL; s = s->next) {
+        shard_control_step(s);
+    }
+    lane_status_changed(l);
+}
+
+void lane_map(struct lane *l, struct cluster_map *map)
+{
+    lane_run(l, map_here, map);
+}
+
+/* ---- ending ---- */
+
+static void stop_here(struct lane *l, void *arg)
+{
+    (void)arg;
+    l->stopping = true;
+    lane_transfer_step(l);
+}
+
+void lane_stop(struct lane *l)
+{
+    lane_run(l, stop_here, NULL);
+}
+
+void lane_close_step(struct lane *l)
+{
+    if (!l->closing || l->drained || l->n_shards > 0 || l->n_connections > 0) {
+        return;
+    }
+    l->drained = true;
+    lane_run(l->node->lanes[0], tell_drained, NULL);
+}
+
+static void drain_here(struct lane *l, void *arg)
+{
+    (void)arg;
+    l->closing = true;
+    l->serving = false;
+    env_timer_close(&l->tick);
+    env_timer_close(&l->status_timer);
+    if (l->listening) {
+        env_listener_close(&l->listener);
+        l->listening = false;
+    }
+    connections_close_all(l);
+    for (struct shard *s = l->shards, *next; s != NULL; s = next) {
+        next = s->next;
+        shard_close(s, s->remove, lane_close_step);
+    }
+    lane_close_step(l);
+}
+
+void lane_drain(struct lane *l)
+{
+    lane_run(l, drain_here, NULL);
+}
+
+static void journal_flushed(struct journal_append *a)
+{
+    struct lane *l = container_of(a, struct lane, barrier);
+    journal_close(l->journal);
+    l->journal = NULL;
+    journal_recovered_free(l->recovered);
+    l->recovered = NULL;
+    if (l->map != NULL) {
+        cluster_map_unref(l->map);
+        l->map = NULL;
+    }
+    lane_run(l->node->lanes[0], tell_closed, NULL);
+    if (l->number > 0) {
+        env_stop(l->env);
+    }
+}
+
+static void groups_closed(void *arg)
+{
+    struct lane *l = arg;
+    l->groups = NULL;
+    l->barrier = (struct journal_append){ .done = journal_flushed };
+    journal_barrier(l->journal, &l->barrier);
+}
+
+static void close_here(struct lane *l, void *arg)
+{
+    (void)arg;
+    groups_close(l->groups, groups_closed, l);
+}
+
+void lane_close(struct lane *l)
+{
+    lane_run(l, close_here, NULL);
+}

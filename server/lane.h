@@ -1,0 +1,120 @@
+/* lane.h: one event loop of a node and what it owns: journal, Raft groups, shards, client connections, counters.
+ *
+ * Between lanes there are only messages (env_post). What is handed over is owned by the receiver. */
+#ifndef SLUICE_LANE_H
+#define SLUICE_LANE_H
+
+#include "raft/group.h"
+#include "server/cluster_map.h"
+#include "server/log.h"
+#include "server/metrics.h"
+#include "server/routes.h"
+#include "storage/env.h"
+#include "storage/journal.h"
+
+struct node;
+struct shard;
+struct connection;
+struct request;
+
+/* Rules that simulator builds can switch off (settings.test_disable_server), to prove that the checker sees what they prevent. README.md says what each does. */
+enum server_rule {
+    SERVER_RULE_F18 = 1,   /* what is pending dies with its term */
+    SERVER_RULE_F20 = 2,   /* idempotent producers are checked */
+    SERVER_RULE_F28 = 4,   /* a replica without a leader answers stale; positions beyond the end are no error */
+    SERVER_RULE_FRESH = 8  /* fresh reads ask a quorum */
+};
+
+enum {
+    LANE_TICK_MS = 100,
+    LANE_COLLECT_MS = 1000,
+    LANE_RETENTION_MS = 5000,
+    LANE_STATUS_MS = 1000
+};
+
+struct lane {
+    struct node *node;
+    struct env *env;
+    unsigned number;
+    struct log log;
+    struct journal *journal;
+    struct recovered *recovered;   /* from journal_open() until all its groups were opened */
+    struct groups *groups;
+    struct cluster_map *map;       /* newest this lane has; NULL at first */
+    struct routes routes;          /* which lane has which group; the same on every lane, kept up by messages */
+    struct shard *shards;          /* list in order of opening */
+    struct shard *by_group[1024];  /* hash by group id */
+    unsigned n_shards;
+    /* connections */
+    struct env_listener listener;
+    bool listening;
+    struct connection *connections;
+    unsigned n_connections, n_connections_max;
+    uint64_t bytes_held, bytes_max; /* payloads of requests of this lane's connections; the bound */
+    bool reads_paused;              /* bytes_held reached the bound: no connection is read */
+    /* work */
+    struct env_timer tick;
+    uint64_t ticks;
+    void *scratch;                 /* batch_check() */
+    size_t scratch_size;
+    struct lane_metrics metrics;
+    bool status_wanted;            /* something changed: tell lane 0 at the end of the turn */
+    struct env_task status_task;
+    struct env_timer status_timer; /* gathers changes of a few ms into one report to lane 0 */
+    bool status_armed;
+    bool serving;                  /* recovered replicas are open, requests are taken */
+    bool stopping;                 /* leaderships are handed over, no new puts */
+    bool quiet;                    /* none is left */
+    bool closing, drained;         /* shards and connections are being closed; all are gone */
+    struct journal_append barrier;
+    struct lane_past *past;        /* replicas whose data was here and may not be created anew */
+    struct log_limit limit_protocol, limit_stray, limit_refused;
+};
+
+/* A replica that was removed, or is lost (recovery could not vouch for its votes): its group is never created here again, only joined under a newer generation. */
+struct lane_past { struct lane_past *next; uint64_t group, raft_id; bool lost; };
+
+/* Makes lane `number` (not yet running). */
+struct lane *lane_make(struct node *n, unsigned number);
+void lane_free(struct lane *l);
+/* Lane 0 only: the listener that takes FORM frames before there are lanes; port is set to the bound one. 0 or -errno. */
+int lane_listen(struct lane *l, const char *host, uint16_t *port);
+/* Opens journal and groups: on lane 0 at once, else on a thread of its own; then node_lane_opened() runs on lane 0. Damage and refusals end the process
+ * with their exit code. */
+int lane_start(struct lane *l);
+
+/* The functions below post to the lane and are called on lane 0's thread. */
+struct lane_route { uint64_t group; unsigned lane; };
+/* Every lane opened: open recovered replicas, accept connections; then node_lane_serving(). all: where the replicas of the whole node lie (copied). */
+void lane_serve(struct lane *l, const struct lane_route *all, size_t n_all);
+void lane_map(struct lane *l, struct cluster_map *map);  /* takes over a reference */
+void lane_stop(struct lane *l);                          /* hand leaderships over; then node_lane_quiet() */
+void lane_drain(struct lane *l);                         /* close shards and connections; then node_lane_drained() */
+void lane_close(struct lane *l);                         /* every lane is drained: close groups and journal; then node_lane_closed() */
+/* Runs fn(l, arg) on the lane. */
+void lane_run(struct lane *l, void (*fn)(struct lane *l, void *arg), void *arg);
+
+/* ---- on the lane's own thread ---- */
+struct lane *lane_of(struct env *env); /* env->user */
+/* The lane for a group: where its replica lies, else group % lanes. */
+struct lane *lane_for_group(struct lane *from, uint64_t group);
+struct shard *lane_shard(struct lane *l, uint64_t group);
+/* While draining: looks whether all is gone. */
+void lane_close_step(struct lane *l);
+/* Something that lane 0 reports to the controller changed. */
+void lane_status_changed(struct lane *l);
+/* Memory of requests: counts, and pauses or resumes reading at the bound. */
+void lane_hold(struct lane *l, uint64_t bytes);
+void lane_release(struct lane *l, uint64_t bytes);
+/* "host:port" of a node by the lane's map; "" if unknown. */
+void lane_node_address(const struct lane *l, uint32_t node, char buf[96]);
+
+/* ---- lane_shards.c: which replicas run here ---- */
+void lane_open_recovered(struct lane *l);
+void lane_reconcile(struct lane *l);
+void lane_announce(struct lane *l, uint64_t group, bool here, const uint8_t stream_id[16], uint32_t shard); /* to the routes of every lane */
+void lane_send_status(struct lane *l);
+void lane_transfer_step(struct lane *l); /* while stopping: hands over what is still led here */
+void lane_past_add(struct lane *l, uint64_t group, uint64_t raft_id, bool lost);
+
+#endif

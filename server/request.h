@@ -1,0 +1,113 @@
+/* request.h: a request of a client or peer, from its frame to its answer.
+ *
+ * Made on the lane of its connection (home), handled on the lane of its shard (at), answered at home. It travels by env_post() and is owned by one lane at a time.
+ * The requests of one connection for one shard keep their order on the way there; answers may come in any order. */
+#ifndef SLUICE_REQUEST_H
+#define SLUICE_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "proto/batch.h"
+#include "proto/error.h"
+#include "proto/frame.h"
+#include "raft/group.h"
+#include "server/dedupe.h"
+#include "storage/env.h"
+
+struct lane;
+struct shard;
+struct connection;
+struct request;
+
+/* States of a put on its shard (server/shard_put.c):
+ *   QUEUED    waits for room in flight (in the shard's queue)
+ *   PROPOSED  in the Raft log of this term
+ *   FOLLOWING a duplicate of a proposed batch: answered with it */
+enum put_state { PUT_NEW, PUT_QUEUED, PUT_PROPOSED, PUT_FOLLOWING };
+
+struct put {
+    enum put_state state;
+    struct batch_header header;
+    struct group_propose propose;
+    struct dedupe_pending pending;
+    struct request *followers;    /* duplicates that wait for this one, oldest first; linked by queue_next */
+    uint64_t first_offset, time_ms;
+};
+
+struct fetch {
+    uint64_t offset;
+    uint32_t max_bytes, wait_ms, max_records;
+    bool fresh, fresh_done;
+    bool waiting;                 /* in the shard's list of waiters */
+    struct env_timer timer;
+    bool timer_ready;
+    struct request *waiter_next, **waiter_prev;
+    struct fetch_read *read;      /* server/shard_fetch.c */
+};
+
+struct request {
+    struct env_msg msg;
+    struct lane *home, *at;
+    struct connection *conn;      /* home's; not touched elsewhere */
+    struct request *conn_next, **conn_prev;
+    struct request *queue_next;   /* the shard's put queue, or a put's followers */
+    struct shard *shard_at;       /* while it waits in a shard */
+    void (*run)(struct shard *s, struct request *r);
+    uint64_t group;               /* of the shard, once found */
+    uint8_t kind;
+    bool from_peer;
+    uint64_t correlation;
+    uint64_t arrived_ns;
+    uint8_t stream_id[16];
+    uint32_t shard;
+    void *payload;                /* put: the batch; becomes the Raft entry */
+    size_t payload_len;
+    uint64_t held;                /* bytes counted on home against its memory bound */
+    void *message;                /* control requests: a copy of the message */
+    size_t message_len;
+    struct group_fresh fresh;     /* fetch, position, resolve */
+    union {
+        struct put put;
+        struct fetch fetch;
+        struct { int kind; uint64_t time_ms; char sequence[64]; } position;
+        struct { struct dedupe_key key; bool confirmed; } resolve;
+    } u;
+    /* the answer */
+    int code;
+    void *head;                   /* encoded frame header and message */
+    size_t head_len;
+    const struct iovec *body;     /* payload in pieces; stays valid until release */
+    unsigned n_body;
+    size_t body_len;
+    void (*release)(struct request *r); /* on `at`, when the answer was sent or given up; NULL: nothing to release */
+    struct iovec *iov;
+    struct env_write write;
+};
+
+/* A frame of a client or peer: makes a request and sends it on its way, or answers an error. The payload is taken from the reader if it is wanted. */
+void request_dispatch(struct connection *c, struct frame *f);
+
+/* Sends the request to the lane that has its shard, or answers that none has. run is called there. */
+void request_to_shard(struct request *r, void (*run)(struct shard *s, struct request *r));
+
+/* Answers (on `at`; the request is not touched afterwards). */
+void request_answer(struct request *r, uint8_t kind, const void *protobuf_message);
+void request_answer_body(struct request *r, uint8_t kind, const void *protobuf_message, const struct iovec *body, unsigned n_body, void (*release)(struct request *r));
+void request_answer_frame(struct request *r, int code, void *frame, size_t len); /* an encoded frame, taken over */
+/* why: NULL for the code's own text. leader_node: 0 unknown. */
+void request_error(struct request *r, int code, const char *why, uint32_t leader_node, uint32_t retry_after_ms);
+/* Frees on home; release has run. */
+void request_free(struct request *r);
+
+/* One file per kind: decodes the message, checks it, sends the request on (or answers it). The payload is r's already. */
+void request_put(struct request *r, const struct frame *f);
+void request_fetch(struct request *r, const struct frame *f);
+void request_position(struct request *r, const struct frame *f);
+void request_resolve(struct request *r, const struct frame *f);
+void request_control(struct request *r, const struct frame *f);
+void request_ping(struct request *r, const struct frame *f);
+
+#endif

@@ -1,0 +1,103 @@
+/* shard.h: a replica of a shard on this node: the machine (shard_state.h), its Raft group, the index of its records, and, while it leads, what is in flight.
+ *
+ * Files: shard.c (life, sink, role), shard_put.c (writes), shard_fetch.c (reads of records), shard_read.c (positions, resolve), shard_control.c (entries
+ * that the leader proposes by itself: OPEN, SETTINGS, TRIM). All on the lane's thread.
+ *
+ * Phases: RUNNING -> CLOSING (group_close is on its way, waiters are answered) -> freed once the group is closed and no read holds a pin. */
+#ifndef SLUICE_SHARD_H
+#define SLUICE_SHARD_H
+
+#include "raft/group.h"
+#include "server/cluster_map.h"
+#include "server/controller.h"
+#include "server/lane.h"
+#include "server/quota.h"
+#include "server/request.h"
+#include "server/shard_state.h"
+#include "storage/batch_log.h"
+
+enum {
+    SHARD_STALE_MS = 5000,               /* a replica without its leader for so long answers STALE (F28) */
+    SHARD_QUEUE_BYTES_MAX = 64 << 20,    /* puts that wait for room in flight; above: BUSY. Connections stop earlier: CONNECTION_REQUEST_BYTES_MAX */
+    SHARD_WAIT_MAX_MS = 60000,
+    SHARD_FETCH_BYTES_MAX = 10 << 20
+};
+
+enum shard_phase { SHARD_RUNNING, SHARD_CLOSING };
+
+struct shard {
+    struct lane *lane;
+    struct shard *next, **prev;   /* the lane's list */
+    struct shard *hash_next;
+    uint64_t group_id, raft_id;
+    enum shard_phase phase;
+    bool remove;                  /* its data goes with it */
+    bool group_closed;
+    unsigned pins;                /* reads whose bytes are still being sent */
+    void (*closed)(struct lane *l);
+    struct group *group;          /* NULL until group_open() returned */
+    struct batch_log *batches;
+    struct shard_state state;
+    const struct recovered_group *recovered; /* during group_open() only */
+    /* As of the last role callback. */
+    uint64_t term;
+    bool leading, ready;
+    /* In flight: belongs to (group, term); rebuilt from the applied state when the own-term barrier has applied (F18). */
+    uint64_t next_in_flight;      /* offset after everything proposed */
+    uint64_t time_in_flight;
+    bool close_in_flight;
+    struct dedupe_in_flight *in_flight; /* made with the first leadership */
+    struct request *queue, **queue_tail;
+    uint64_t queue_bytes;
+    struct quota bytes, records;
+    struct group_propose control;  /* one entry of its own at a time */
+    bool control_busy;
+    struct request *waiters;       /* fetches waiting for records */
+    /* For reports. */
+    bool caught_up;
+    uint64_t still_commit, still_since_ms;
+    uint64_t written_bytes, rate_from_bytes, rate_from_ms, write_bytes_per_s;
+};
+
+struct shard_open_options {
+    uint64_t group, raft_id;
+    const struct group_member *members; /* first creation */
+    unsigned n_members;
+    const struct recovered_group *recovered;
+    bool prefer_leader;
+};
+/* Adds it to the lane. 0, or a positive enum env_exit / -errno. */
+int shard_open(struct lane *l, const struct shard_open_options *o, struct shard **out);
+/* Waiters are answered; closed (may be NULL) runs after it was freed. */
+void shard_close(struct shard *s, bool remove, void (*closed)(struct lane *l));
+/* For fetches: keeps the shard until shard_unpin(). */
+void shard_pin(struct shard *s);
+void shard_unpin(struct shard *s);
+
+/* The error for a request that needs the leader, with its hint. Answers the request. */
+void shard_not_leader(struct shard *s, struct request *r);
+/* True (and answered STALE) if this replica must not answer reads now. */
+bool shard_answer_if_stale(struct shard *s, struct request *r);
+/* First offset that may be read: by the trim point and by log time (F32). */
+uint64_t shard_first_readable(const struct shard *s);
+/* True if the request names this shard's incarnation; else it was answered. */
+bool shard_request_ok(struct shard *s, struct request *r);
+/* Every 100 ms. */
+void shard_tick(struct shard *s);
+
+/* shard_put.c */
+void shard_put(struct shard *s, struct request *r);
+void shard_put_pump(struct shard *s);                 /* proposes what is queued as far as there is room */
+void shard_put_reject_queue(struct shard *s, int code);
+/* shard_fetch.c */
+void shard_fetch(struct shard *s, struct request *r);
+void shard_fetch_wake(struct shard *s);               /* records or a close were applied */
+void shard_fetch_reject(struct shard *s, int code);
+/* shard_read.c */
+void shard_position(struct shard *s, struct request *r);
+void shard_resolve(struct shard *s, struct request *r);
+/* shard_control.c */
+void shard_control_step(struct shard *s);             /* proposes OPEN or SETTINGS if they are due */
+void shard_retention_step(struct shard *s);           /* proposes a TRIM if something has expired */
+
+#endif

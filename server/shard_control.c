@@ -1,0 +1,111 @@
+/* shard_control.c: the entries a leader proposes by itself: OPEN (who the shard is), SETTINGS (as the controller's map has them), TRIM (what has expired).
+ *
+ * One at a time; each is harmless if it comes twice, because apply takes only what goes forward. */
+#include <string.h>
+
+#include "proto/base.h"
+#include "server/node_impl.h"
+#include "server/shard.h"
+
+enum {
+    TRIM_SHARE = 10,        /* at most a tenth of what is kept per entry (F31): a leader whose clock is wrong cannot empty the shard at once */
+    TRIM_SMALL = 100000     /* records: a shard that keeps less than ten times this is trimmed in steps of this */
+};
+
+static void control_done(struct group_propose *p, int status)
+{
+    struct shard *s = container_of(p, struct shard, control);
+    (void)status; /* what did not commit is due again and proposed by the next step */
+    s->control_busy = false;
+    if (s->ready && s->phase == SHARD_RUNNING) {
+        shard_control_step(s);
+    }
+}
+
+static bool propose(struct shard *s, const struct shard_entry *e)
+{
+    uint8_t bytes[SHARD_ENTRY_MAX];
+    size_t n = shard_entry_encode(e, bytes);
+    void *data = group_buffer_alloc(n);
+    if (data == NULL) {
+        return false;
+    }
+    memcpy(data, bytes, n);
+    if (group_propose(s->group, &s->control, data, (uint32_t)n, 0, 0, 0, control_done) != 0) {
+        group_buffer_free(data);
+        return false;
+    }
+    s->control_busy = true;
+    s->time_in_flight = max_u64(s->time_in_flight, e->time_ms);
+    return true;
+}
+
+static void fill_settings(const struct shard *s, const struct map_stream *stream, struct shard_settings *out)
+{
+    const struct settings *node = &s->lane->node->settings;
+    *out = (struct shard_settings){
+        .version = stream->settings.version,
+        .retention_hours = stream->settings.retention_hours != 0 ? stream->settings.retention_hours : 24,
+        .limits_off = stream->settings.limits_off,
+        .record_max = (uint32_t)min_u64(stream->settings.record_max != 0 ? stream->settings.record_max : node->record_max, BATCH_RECORD_BYTES_MAX),
+        /* Bounds of the replicated state must be the same on every replica: the proposing leader's settings count. */
+        .producers_max = (uint32_t)node->producers_per_shard,
+        .producer_expiry_ms = node->producer_expiry_s * 1000
+    };
+}
+
+static uint64_t entry_time(const struct shard *s)
+{
+    return max_u64(s->time_in_flight, env_wall_ms(s->lane->env));
+}
+
+/* What has expired by now under the settings in force. */
+static uint64_t expired_to(const struct shard *s, uint64_t now_ms)
+{
+    uint64_t retention_ms = (uint64_t)s->state.settings.retention_hours * 3600000;
+    return now_ms > retention_ms ? batch_log_older_than(s->batches, now_ms - retention_ms) : 0;
+}
+
+void shard_control_step(struct shard *s)
+{
+    if (s->control_busy || !s->ready || s->phase != SHARD_RUNNING || s->lane->map == NULL) {
+        return;
+    }
+    if (s->state.opened) {
+        const struct map_stream *stream = cluster_map_stream_by_id(s->lane->map, s->state.identity.stream_id);
+        if (stream == NULL || stream->settings.version <= s->state.settings.version) {
+            return;
+        }
+        struct shard_entry e = { .kind = SHARD_ENTRY_SETTINGS, .time_ms = entry_time(s) };
+        /* What expired under the old settings is trimmed by the same entry: raising the retention never brings it back (F32). */
+        e.trim = expired_to(s, e.time_ms);
+        fill_settings(s, stream, &e.settings);
+        propose(s, &e);
+        return;
+    }
+    const struct map_shard *m = cluster_map_shard_by_group(s->lane->map, s->group_id);
+    if (m == NULL) {
+        return;
+    }
+    struct shard_entry e = { .kind = SHARD_ENTRY_OPEN, .time_ms = entry_time(s) };
+    e.identity = (struct shard_identity){ .group = m->group, .created_s = m->created_s, .shard = m->shard, .n_parents = (uint32_t)min_u64(m->n_parents, SHARD_PARENTS_MAX),
+                                          .parents = { m->parents[0], m->parents[1] }, .first = m->first, .last = m->last };
+    memcpy(e.identity.stream_id, m->stream->id, 16);
+    fill_settings(s, m->stream, &e.settings);
+    propose(s, &e);
+}
+
+void shard_retention_step(struct shard *s)
+{
+    if (s->control_busy || !s->ready || s->phase != SHARD_RUNNING || !s->state.opened) {
+        return;
+    }
+    uint64_t now_ms = entry_time(s);
+    uint64_t to = min_u64(expired_to(s, now_ms), s->state.next);
+    if (to <= s->state.first) {
+        return;
+    }
+    uint64_t step = max_u64((s->state.next - s->state.first) / TRIM_SHARE, TRIM_SMALL);
+    struct shard_entry e = { .kind = SHARD_ENTRY_TRIM, .time_ms = now_ms, .trim = min_u64(to, s->state.first + step) };
+    propose(s, &e);
+}

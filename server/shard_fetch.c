@@ -1,0 +1,309 @@
+/* shard_fetch.c: reading records: committed ones only, as whole batches, sent from where they lie.
+ *
+ *   shard_fetch   stale replica -> STALE; mode fresh -> one quorum round first
+ *   step          below the first readable offset -> EXPIRED; below the end -> read; at or beyond the end -> wait for records, at most wait_ms
+ *   read_done     the batches are pinned in the journal's memory; they are the answer's payload; unpinned when it was sent
+ *
+ * A position beyond the end is never an error on a follower (F28): it waits, then answers AHEAD with the leader as hint; the leader, after a quorum round, answers AHEAD
+ * as the last word. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "proto/base.h"
+#include "server/node_impl.h"
+#include "server/shard.h"
+#include "sluice.pb-c.h"
+
+struct fetch_read {
+    struct batch_read read;
+    struct iovec iov[BATCH_READ_MAX];
+    struct request *request;
+};
+
+static void step(struct shard *s, struct request *r, bool may_wait);
+
+static uint32_t leader_node(const struct shard *s)
+{
+    return s->group != NULL && !s->leading ? raft_id_node(group_leader(s->group)) : 0;
+}
+
+/* ---- waiting ---- */
+
+static void stop_waiting(struct shard *s, struct request *r)
+{
+    struct fetch *f = &r->u.fetch;
+    if (!f->waiting) {
+        return;
+    }
+    f->waiting = false;
+    *f->waiter_prev = f->waiter_next;
+    if (f->waiter_next != NULL) {
+        f->waiter_next->u.fetch.waiter_prev = f->waiter_prev;
+    }
+    s->lane->metrics.fetch_waiting--;
+    env_timer_stop(&f->timer);
+}
+
+static void end_timer(struct request *r)
+{
+    if (r->u.fetch.timer_ready) {
+        env_timer_close(&r->u.fetch.timer);
+        r->u.fetch.timer_ready = false;
+    }
+}
+
+static void wait_over(struct env_timer *t)
+{
+    struct request *r = container_of(t, struct request, u.fetch.timer);
+    struct shard *s = r->shard_at;
+    stop_waiting(s, r);
+    r->u.fetch.wait_ms = 0;
+    step(s, r, false);
+}
+
+static bool start_waiting(struct shard *s, struct request *r)
+{
+    struct fetch *f = &r->u.fetch;
+    if (!f->timer_ready) {
+        if (env_timer_init(s->lane->env, &f->timer, wait_over) != 0) {
+            return false;
+        }
+        f->timer_ready = true;
+    }
+    /* Counted from the arrival, so that being woken and finding nothing does not lengthen it. */
+    uint64_t passed_ms = (env_now_ns(s->lane->env) - r->arrived_ns) / 1000000;
+    env_timer_start_ms(&f->timer, f->wait_ms > passed_ms ? f->wait_ms - passed_ms : 0);
+    f->waiting = true;
+    f->waiter_next = s->waiters;
+    f->waiter_prev = &s->waiters;
+    if (f->waiter_next != NULL) {
+        f->waiter_next->u.fetch.waiter_prev = &f->waiter_next;
+    }
+    s->waiters = r;
+    s->lane->metrics.fetch_waiting++;
+    return true;
+}
+
+/* ---- answers ---- */
+
+static void fill_reply(struct shard *s, Sluice__FetchReply *reply, uint64_t next_offset)
+{
+    reply->next_offset = next_offset;
+    reply->first_offset = shard_first_readable(s);
+    reply->end_offset = s->state.next;
+    reply->log_time_ms = s->state.time_ms;
+    reply->shard_created_s = s->state.identity.created_s;
+    if (next_offset < s->state.next) {
+        struct locator l;
+        uint64_t now = env_wall_ms(s->lane->env);
+        if (batch_log_find(s->batches, next_offset, &l) && l.time_ms < now) {
+            reply->millis_behind = now - l.time_ms;
+        }
+    }
+    if (s->state.closed && next_offset == s->state.next) {
+        reply->closed = true;
+        reply->children = s->state.children;
+        reply->n_children = s->state.n_children;
+    }
+}
+
+static void answer_empty(struct shard *s, struct request *r)
+{
+    end_timer(r);
+    metrics_observe(&s->lane->metrics.fetch_latency, env_now_ns(s->lane->env) - r->arrived_ns);
+    Sluice__FetchReply reply = SLUICE__FETCH_REPLY__INIT;
+    fill_reply(s, &reply, r->u.fetch.offset);
+    request_answer(r, FRAME_FETCH_REPLY, &reply);
+}
+
+static void fail(struct shard *s, struct request *r, int code, const char *why, uint32_t node)
+{
+    stop_waiting(s, r);
+    end_timer(r);
+    request_error(r, code, why, node, 0);
+}
+
+static void fail_expired(struct shard *s, struct request *r)
+{
+    char why[120];
+    snprintf(why, sizeof why, "offset %llu lies before the trim horizon %llu", (unsigned long long)r->u.fetch.offset, (unsigned long long)shard_first_readable(s));
+    fail(s, r, SLUICE_E_EXPIRED, why, 0);
+}
+
+/* ---- reading ---- */
+
+static void release(struct request *r)
+{
+    struct fetch_read *fr = r->u.fetch.read;
+    struct shard *s = r->shard_at;
+    batch_read_end(&fr->read);
+    free(fr);
+    r->u.fetch.read = NULL;
+    shard_unpin(s);
+}
+
+static void read_failed(struct shard *s, struct request *r, int status)
+{
+    release(r);
+    switch (status) {
+    case -ENOENT:
+        fail_expired(s, r);
+        return;
+    case -EAGAIN:
+        fail(s, r, SLUICE_E_STALE, "these records are still being copied to this replica", leader_node(s));
+        return;
+    case -ENOMEM:
+        fail(s, r, SLUICE_E_MEMORY, NULL, 0);
+        return;
+    case -EIO:
+        log_error(&s->lane->log, "damaged batch", "group=%llu offset=%llu", (unsigned long long)s->group_id, (unsigned long long)r->u.fetch.offset);
+        fail(s, r, SLUICE_E_CORRUPT, NULL, leader_node(s));
+        return;
+    default:
+        fail(s, r, SLUICE_E_INTERNAL, "reading failed", 0);
+        return;
+    }
+}
+
+static void read_finished(struct fetch_read *fr)
+{
+    struct request *r = fr->request;
+    struct shard *s = r->shard_at;
+    struct batch_read *read = &fr->read;
+    if (read->status != 0 || read->n == 0) {
+        read_failed(s, r, read->status != 0 ? read->status : -EIO);
+        return;
+    }
+    struct lane_metrics *m = &s->lane->metrics;
+    for (unsigned i = 0; i < read->n; i++) {
+        fr->iov[i] = (struct iovec){ .iov_base = (void *)(uintptr_t)read->reads[i].data, .iov_len = read->reads[i].place.len };
+        m->fetch_bytes_total += read->reads[i].place.len;
+    }
+    m->fetch_records_total += read->next_offset - r->u.fetch.offset;
+    metrics_observe(&m->fetch_latency, env_now_ns(s->lane->env) - r->arrived_ns);
+    end_timer(r);
+    Sluice__FetchReply reply = SLUICE__FETCH_REPLY__INIT;
+    fill_reply(s, &reply, read->next_offset);
+    request_answer_body(r, FRAME_FETCH_REPLY, &reply, fr->iov, read->n, release);
+}
+
+static void read_done(struct batch_read *read)
+{
+    read_finished(container_of(read, struct fetch_read, read));
+}
+
+static void start_read(struct shard *s, struct request *r)
+{
+    struct fetch *f = &r->u.fetch;
+    struct fetch_read *fr = calloc(1, sizeof *fr);
+    if (fr == NULL) {
+        fail(s, r, SLUICE_E_MEMORY, NULL, 0);
+        return;
+    }
+    fr->request = r;
+    fr->read.offset = f->offset;
+    fr->read.max_bytes = (uint32_t)min_u64(f->max_bytes != 0 ? f->max_bytes : 1 << 20, SHARD_FETCH_BYTES_MAX);
+    fr->read.limit = f->max_records != 0 ? min_u64(s->state.next, f->offset + f->max_records) : s->state.next;
+    fr->read.done = read_done;
+    f->read = fr;
+    shard_pin(s);
+    if (batch_read_begin(s->batches, &fr->read) == 1) {
+        read_finished(fr);
+    }
+}
+
+static void beyond_confirmed(struct group_fresh *g, int status)
+{
+    struct request *r = container_of(g, struct request, fresh);
+    struct shard *s = r->shard_at;
+    if (status == 0 && r->u.fetch.offset <= s->state.next) {
+        step(s, r, false);
+    } else {
+        fail(s, r, status == 0 ? SLUICE_E_AHEAD : status, status == 0 ? "no such offset: it lies beyond the shard's end" : NULL, leader_node(s));
+    }
+}
+
+static void step(struct shard *s, struct request *r, bool may_wait)
+{
+    struct fetch *f = &r->u.fetch;
+    if (shard_answer_if_stale(s, r)) {
+        return;
+    }
+    uint64_t first = shard_first_readable(s);
+    if (f->offset < first) {
+        fail_expired(s, r);
+        return;
+    }
+    if (f->offset < s->state.next) {
+        start_read(s, r);
+        return;
+    }
+    bool at_closed_end = s->state.closed && f->offset == s->state.next;
+    if (may_wait && f->wait_ms > 0 && !at_closed_end) {
+        if (!start_waiting(s, r)) {
+            fail(s, r, SLUICE_E_MEMORY, NULL, 0);
+        }
+        return;
+    }
+    if (f->offset == s->state.next) {
+        answer_empty(s, r);
+    } else if ((s->lane->node->settings.test_disable_server & SERVER_RULE_F28) != 0) {
+        fail_expired(s, r);
+    } else if (s->ready) {
+        group_fresh_read(s->group, &r->fresh, beyond_confirmed);
+    } else {
+        fail(s, r, SLUICE_E_AHEAD, NULL, leader_node(s));
+    }
+}
+
+static void fresh_confirmed(struct group_fresh *g, int status)
+{
+    struct request *r = container_of(g, struct request, fresh);
+    struct shard *s = r->shard_at;
+    if (status == SLUICE_E_NOT_LEADER || status == SLUICE_E_NOT_READY) {
+        shard_not_leader(s, r);
+    } else if (status != 0) {
+        fail(s, r, status, NULL, 0);
+    } else {
+        step(s, r, true);
+    }
+}
+
+void shard_fetch(struct shard *s, struct request *r)
+{
+    r->shard_at = s;
+    if (!shard_request_ok(s, r)) {
+        return;
+    }
+    if (r->u.fetch.fresh && (s->lane->node->settings.test_disable_server & SERVER_RULE_FRESH) == 0) {
+        if (!s->ready || s->phase != SHARD_RUNNING) {
+            shard_not_leader(s, r);
+            return;
+        }
+        group_fresh_read(s->group, &r->fresh, fresh_confirmed);
+        return;
+    }
+    step(s, r, true);
+}
+
+void shard_fetch_wake(struct shard *s)
+{
+    /* Only those whose record is there; others go on waiting. A waiter that is answered leaves the list, so the next one is taken first. */
+    struct request *r = s->waiters;
+    while (r != NULL) {
+        struct request *next = r->u.fetch.waiter_next;
+        if (r->u.fetch.offset < s->state.next || s->state.closed) {
+            stop_waiting(s, r);
+            step(s, r, true);
+        }
+        r = next;
+    }
+}
+
+void shard_fetch_reject(struct shard *s, int code)
+{
+    while (s->waiters != NULL) {
+        fail(s, s->waiters, code, NULL, 0);
+    }
+}

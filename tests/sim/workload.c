@@ -1,0 +1,305 @@
+/* workload.c: producers and readers of the simulated cluster, through the client library, writing what they see into the history.
+ *
+ * One client process holds the stream's producers, another its readers. Every put carries a value of its own; producers are idempotent (all but the
+ * last one in some seeds) and try for ever, so each put ends as done, or as unknown when the run ends. Each shard has a tailing reader; now and then
+ * a fresh LATEST asks the leader for its end. */
+#include "tests/sim/world.h"
+
+#include "client/sluice.h"
+#include "proto/base.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MS 1000000ull
+enum { SHARDS_MAX = 16, PRODUCERS = 4, OPEN_MAX = 2048 };
+
+struct producer {
+    struct workload *workload;
+    struct sluice_client *client;
+    struct sluice_producer *producer;
+    struct env_timer timer;
+    unsigned number;
+    bool idempotent;
+    uint64_t sent, open;
+};
+
+struct pending {                 /* a put without an outcome */
+    struct producer *producer;
+    uint64_t value, start, order;
+    struct pending *next, *previous;
+};
+
+struct shard_reader {
+    struct workload *workload;
+    struct sluice_reader *reader;
+    uint32_t shard;
+    uint64_t next, last_read;
+    bool begun;
+};
+
+struct fresh_call { struct workload *workload; uint32_t shard; uint64_t start; };
+
+struct workload {
+    struct world *world;
+    struct env *producer_env, *reader_env;
+    struct sluice_client *reader_client;
+    struct producer producers[PRODUCERS];
+    struct shard_reader readers[SHARDS_MAX];
+    struct env_timer create_timer, fresh_timer;
+    uint64_t groups[SHARDS_MAX], last_ack[SHARDS_MAX];
+    struct pending open;         /* list head */
+    uint64_t next_value, n_open;
+    bool ready, running, stopped;
+};
+
+static uint64_t now(const struct workload *l) { return sim_now_ns(l->world->sim); }
+
+static struct sluice_client *connect_client(struct workload *l, struct env *env)
+{
+    struct sluice_client *c = NULL;
+    struct sluice_client_options o = {.endpoints = l->world->endpoints, .agent = "sim"};
+    sluice_assert(sluice_client_open(env, &o, &c) == 0);
+    return c;
+}
+
+/* ---- producers ---- */
+
+static void put_done(const struct sluice_put_result *r, void *user)
+{
+    struct pending *p = user;
+    struct producer *producer = p->producer;
+    struct workload *l = producer->workload;
+    enum check_result result = r->code == 0 ? CHECK_OK : r->outcome == SLUICE_UNKNOWN ? CHECK_INFO : CHECK_FAIL;
+    history_put(&l->world->history, &(struct check_put){.process = producer->number, .shard = r->shard, .start = p->start, .end = now(l),
+                                                         .result = result, .value = p->value, .offset = r->offset,
+                                                         .idempotent = producer->idempotent, .order = p->order});
+    if (result == CHECK_OK && r->shard < SHARDS_MAX) {
+        l->last_ack[r->shard] = p->start;
+    }
+    p->next->previous = p->previous;
+    p->previous->next = p->next;
+    l->n_open--;
+    producer->open--;
+    free(p);
+}
+
+static void put_one(struct producer *p)
+{
+    struct workload *l = p->workload;
+    uint8_t data[4096];
+    uint64_t value = ++l->next_value;
+    memset(data, (int)(value & 0xff), sizeof data);
+    memcpy(data, &value, sizeof value);
+    char key[32];
+    int key_len = snprintf(key, sizeof key, "k%llu", (unsigned long long)env_random_below(l->producer_env, 1000));
+    size_t len = 8 + env_random_below(l->producer_env, env_random_below(l->producer_env, 20) == 0 ? 4000 : 200);
+    struct pending *q = xcalloc(1, sizeof *q);
+    *q = (struct pending){.producer = p, .value = value, .start = now(l), .order = ++p->sent};
+    struct sluice_record r = {.key = key, .key_len = (size_t)key_len, .data = data, .data_len = len};
+    int rc = sluice_producer_put(p->producer, &r, put_done, q);
+    if (rc != 0) {
+        free(q);
+        if (rc != SLUICE_E_BUSY) {
+            world_fail(l->world, 22, "producer %u: put was refused: %s", p->number, sluice_error_text(rc));
+        }
+        return;
+    }
+    q->next = &l->open;
+    q->previous = l->open.previous;
+    l->open.previous->next = q;
+    l->open.previous = q;
+    l->n_open++;
+    p->open++;
+}
+
+static void arm(struct producer *p)
+{
+    struct workload *l = p->workload;
+    unsigned rate = l->world->options.operations != 0 ? l->world->options.operations : 30 + (unsigned)(l->world->options.seed % 21);
+    uint64_t mean_us = 1000000ull * PRODUCERS / rate;
+    env_timer_start_ns(&p->timer, (mean_us / 2 + env_random_below(l->producer_env, mean_us)) * 1000);
+}
+
+static void put_tick(struct env_timer *t)
+{
+    struct producer *p = container_of(t, struct producer, timer);
+    if (p->workload->stopped) {
+        return;
+    }
+    if (p->open < OPEN_MAX) {
+        put_one(p);
+    }
+    arm(p);
+}
+
+static void open_producers(struct workload *l)
+{
+    for (unsigned i = 0; i < PRODUCERS; i++) {
+        struct producer *p = &l->producers[i];
+        p->workload = l;
+        p->number = i + 1;
+        p->idempotent = !(i == PRODUCERS - 1 && l->world->options.seed % 4 == 1);
+        p->client = connect_client(l, l->producer_env);
+        struct sluice_producer_options o = {.not_idempotent = !p->idempotent, .delivery_timeout_ms = UINT64_MAX, .batch_bytes = 8 << 10};
+        sluice_assert(sluice_producer_open(p->client, "s", &o, &p->producer) == 0);
+        sluice_assert(env_timer_init(l->producer_env, &p->timer, put_tick) == 0);
+    }
+}
+
+static void created(const struct sluice_result *r, void *user)
+{
+    struct workload *l = user;
+    if (r->code != 0) {
+        env_timer_start_ms(&l->create_timer, 100);
+        return;
+    }
+    const Sluice__StreamReply *reply = (const Sluice__StreamReply *)r->reply;
+    if (reply->stream == NULL || reply->stream->status != SLUICE__STREAM_INFO__STATUS__ACTIVE) {
+        sluice_stream_describe(l->producers[0].client, "s", created, l);
+        return;
+    }
+    for (size_t i = 0; i < reply->stream->n_shards; i++) {
+        const Sluice__ShardInfo *s = reply->stream->shards[i];
+        if (s->shard < SHARDS_MAX) {
+            l->groups[s->shard] = s->group;
+        }
+    }
+    l->ready = true;
+}
+
+static void create_tick(struct env_timer *t)
+{
+    struct workload *l = container_of(t, struct workload, create_timer);
+    sluice_stream_create(l->producers[0].client, "s", l->world->n_shards, 0, 0, created, l);
+}
+
+static void producers_main(struct env *env, void *arg)
+{
+    struct workload *l = arg;
+    l->producer_env = env;
+    open_producers(l);
+    sluice_assert(env_timer_init(env, &l->create_timer, create_tick) == 0);
+    env_timer_start_ms(&l->create_timer, 50);
+}
+
+/* ---- readers ---- */
+
+static void on_records(struct sluice_reader *reader, const struct sluice_records *batch, void *user)
+{
+    (void)reader;
+    struct shard_reader *r = user;
+    struct workload *l = r->workload;
+    struct check_record *records = xmalloc(batch->n * sizeof *records);
+    for (size_t i = 0; i < batch->n; i++) {
+        uint64_t value = 0;
+        if (batch->v[i].data_len >= 8) {
+            memcpy(&value, batch->v[i].data, 8);
+        }
+        records[i] = (struct check_record){batch->v[i].offset, value};
+    }
+    history_read(&l->world->history,
+                 (struct check_read){.process = 100 + r->shard, .shard = r->shard, .session = r->shard + 1, .start = r->last_read, .end = now(l),
+                                     .result = CHECK_OK, .from = r->begun ? r->next : UINT64_MAX},
+                 records, batch->n);
+    if (batch->n > 0) {
+        r->next = batch->v[batch->n - 1].offset + 1;
+        r->begun = true;
+    }
+    r->last_read = now(l);
+    free(records);
+}
+
+static void on_ended(struct sluice_reader *reader, const struct sluice_read_end *end, void *user)
+{
+    (void)reader;
+    struct shard_reader *r = user;
+    world_fail(r->workload->world, 8, "the reader of shard %u ended at offset %llu: %s: %s", r->shard, (unsigned long long)end->next_offset,
+               sluice_error_text(end->code), end->message != NULL ? end->message : "");
+}
+
+static void fresh_done(const struct sluice_result *r, void *user)
+{
+    struct fresh_call *f = user;
+    if (r->code == 0) {
+        const Sluice__PositionReply *reply = (const Sluice__PositionReply *)r->reply;
+        history_read(&f->workload->world->history,
+                     (struct check_read){.process = 200, .shard = f->shard, .start = f->start, .end = now(f->workload), .result = CHECK_OK,
+                                         .from = reply->offset, .fresh = true, .tail = true},
+                     NULL, 0);
+    }
+    free(f);
+}
+
+static void fresh_tick(struct env_timer *t)
+{
+    struct workload *l = container_of(t, struct workload, fresh_timer);
+    struct fresh_call *f = xcalloc(1, sizeof *f);
+    *f = (struct fresh_call){l, (uint32_t)env_random_below(l->reader_env, l->world->n_shards), now(l)};
+    Sluice__Position m = SLUICE__POSITION__INIT;
+    m.shard = f->shard;
+    m.kind = SLUICE__POSITION__KIND__LATEST;
+    struct sluice_call_options o = {.stream = "s", .shard = f->shard, .timeout_ms = 2000};
+    if (sluice_call(l->reader_client, FRAME_POSITION, &m.base, &o, fresh_done, f) != 0) {
+        free(f);
+    }
+    env_timer_start_ms(&l->fresh_timer, 300);
+}
+
+static void readers_main(struct env *env, void *arg)
+{
+    struct workload *l = arg;
+    l->reader_env = env;
+    l->reader_client = connect_client(l, env);
+    sluice_assert(env_timer_init(env, &l->fresh_timer, fresh_tick) == 0);
+    for (uint32_t s = 0; s < l->world->n_shards; s++) {
+        struct shard_reader *r = &l->readers[s];
+        *r = (struct shard_reader){.workload = l, .shard = s};
+        struct sluice_reader_options o = {.records = on_records, .ended = on_ended, .user = r, .spread = l->world->options.seed % 2 == 0};
+        struct sluice_position from = {.kind = SLUICE_TRIM_HORIZON};
+        sluice_assert(sluice_reader_open(l->reader_client, "s", s, &from, &o, &r->reader) == 0);
+    }
+    env_timer_start_ms(&l->fresh_timer, 500);
+}
+
+/* ---- the driver's side ---- */
+
+static void start_puts(struct env_timer *t)
+{
+    struct workload *l = container_of(t, struct workload, create_timer);
+    for (unsigned i = 0; i < PRODUCERS; i++) {
+        arm(&l->producers[i]);
+    }
+}
+
+struct workload *workload_start(struct world *w)
+{
+    struct workload *l = xcalloc(1, sizeof *l);
+    l->world = w;
+    l->open.next = l->open.previous = &l->open;
+    sim_client_start(sim_host_add(w->sim, "producers"), producers_main, l);
+    return l;
+}
+
+bool workload_ready(const struct workload *l) { return l->ready; }
+
+void workload_run(struct workload *l)
+{
+    sim_client_start(sim_host_add(l->world->sim, "readers"), readers_main, l);
+    l->create_timer.cb = start_puts;
+    env_timer_start_ms(&l->create_timer, 1);
+}
+
+void workload_stop_puts(struct workload *l) { l->stopped = true; }
+bool workload_drained(const struct workload *l) { return l->n_open == 0; }
+bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end) { return end == 0 || l->readers[shard].next >= end; }
+uint64_t workload_last_ack(const struct workload *l, uint32_t shard) { return l->last_ack[shard]; }
+uint64_t workload_shard_group(const struct workload *l, uint32_t shard) { return l->groups[shard]; }
+
+void workload_finish(struct workload *l)
+{
+    for (struct pending *p = l->open.next; p != &l->open; p = p->next) {
+        history_put(&l->world->history, &(struct check_put){.process = p->producer->number, .start = p->start, .end = UINT64_MAX,
+                                                            .result = CHECK_INFO, .value = p->value, .idempotent = p->producer->idempotent});
+    }
+}
