@@ -61,7 +61,7 @@ static void free_task(struct env_task *t)
         return;
     }
     for (uint32_t i = 0; i < p->n_lanes; i++) {
-        lane_free(p->lanes[i]);
+        send_lane_free(p->lanes[i]);
     }
     while (p->spare != NULL) {
         struct out_batch *b = p->spare;
@@ -190,7 +190,7 @@ void producer_complete(struct lane *l, struct out_batch *b, int code, enum sluic
     struct sluice_producer *p = l->p;
     struct sluice_put_result r = {.code = code, .outcome = outcome, .message = message, .shard = l->shard, .offset = b->first_offset,
                                   .time_ms = b->time_ms, .shard_created_s = b->shard_created_s, .attempts = b->attempts,
-                                  .duplicate = b->duplicate};
+                                  .duplicate = b->duplicate, .producer_user = p->options.user};
     p->buffered -= b->cost;
     p->outstanding--;
     uint64_t *counter = code == 0 ? &p->stats.acked : outcome == SLUICE_UNKNOWN ? &p->stats.unknown : &p->stats.failed;

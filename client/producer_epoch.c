@@ -248,7 +248,7 @@ void producer_reroute(struct sluice_producer *p)
                 batch_recut(p, l, b, &scratch, &scratch_size);
             }
         }
-        lane_free(l);
+        send_lane_free(l);
     }
     free(scratch);
     free(moved);

@@ -111,7 +111,7 @@ void producer_routes_build(struct sluice_producer *p); /* from the stream's map;
 
 /* producer_lane.c */
 struct lane *lane_new(struct sluice_producer *p, uint32_t shard);
-void lane_free(struct lane *l); /* its lists are empty */
+void send_lane_free(struct lane *l); /* its lists are empty */
 void lane_seal(struct lane *l);
 void lane_pump(struct lane *l);
 void lane_requeue(struct lane *l, bool maybe);

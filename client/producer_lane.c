@@ -35,7 +35,7 @@ struct lane *lane_new(struct sluice_producer *p, uint32_t shard)
     return l;
 }
 
-void lane_free(struct lane *l)
+void send_lane_free(struct lane *l)
 {
     sluice_assert(l->head == NULL && l->open == NULL);
     env_timer_close(&l->timer);
@@ -370,14 +370,14 @@ void lane_fail_head(struct lane *l, int code, enum sluice_outcome outcome, const
     }
     lane_new_epoch(l);
     l->failures = 0;
-    l->state = LANE_RUN;
-    lane_pump(l);
+    l->state = LANE_RUN; /* the caller pumps */
 }
 
 void lane_check(struct lane *l, uint64_t now)
 {
     struct sluice_producer *p = l->p;
     uint64_t limit_ms = p->options.delivery_timeout_ms;
+    bool failed = false;
     while (l->head != NULL && limit_ms < UINT64_MAX / 1000000u && now - l->head->created_ns >= limit_ms * 1000000u) {
         struct out_batch *b = l->head;
         if (l->state == LANE_CLOSED) { /* resolved: nothing of it is in doubt, and no number will be used again */
@@ -394,6 +394,10 @@ void lane_check(struct lane *l, uint64_t now)
         if (p->closing || p->error != 0) {
             return;
         }
+        failed = true;
+    }
+    if (failed) { /* not before: what is too late itself shall not be sent once more */
+        lane_pump(l);
     }
     struct out_batch *b = l->head;
     if (b == NULL || b->state != BATCH_SENT || p->options.not_idempotent) {

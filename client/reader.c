@@ -237,6 +237,7 @@ static bool deliver_batch(struct sluice_reader *r, struct chunk *k)
     const struct sluice_records records = {.shard = r->shard, .shard_created_s = k->shard_created_s, .time_ms = br.header.time_ms,
                                            .millis_behind = k->millis_behind, .n = n, .v = r->records};
     r->next_offset += n;
+    r->caught_up = false;
     r->options.records(r, &records, r->options.user);
     return r->state != READER_ENDED;
 }

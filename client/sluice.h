@@ -130,6 +130,7 @@ struct sluice_put_result {
     uint64_t shard_created_s;
     unsigned attempts;           /* how often the record's batch was sent */
     bool duplicate;              /* a former attempt had already done it: these are the original numbers */
+    void *producer_user;         /* sluice_producer_options.user: the put's own user pointer may then be a plain number */
 };
 /* The record's sequence number as decimal text. */
 void sluice_put_sequence(const struct sluice_put_result *r, char text[SEQNO_TEXT_MAX]);

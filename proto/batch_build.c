@@ -117,7 +117,10 @@ static uint8_t *trim_buffer(uint8_t *buf, size_t len, size_t cap)
         return buf;
     }
     uint8_t *smaller = realloc(buf, len);
-    return smaller != NULL ? smaller : buf;
+    if (smaller == NULL) {
+        return buf;
+    }
+    return smaller;
 }
 
 int batch_builder_finish(struct batch_builder *b, const struct batch_identity *id, bool lz4, void **out, size_t *out_len)

@@ -59,12 +59,15 @@ struct links *groups_links(struct groups *gs);
 struct group *groups_find(struct groups *gs, uint64_t group);
 /* A record from the links of another lane of this node (see options.stray). */
 void groups_receive(struct groups *gs, uint32_t from_node, struct link_message *m);
+/* This group was removed from this node in an earlier life (recovered_group.removed): the journal may drop all of it. group_close(remove) tells it by itself. */
+void groups_set_removed(struct groups *gs, uint64_t group);
 /* Iterates: *cursor starts at 0; NULL at the end; in order of group ids. */
 struct group *groups_next(struct groups *gs, uint64_t *cursor);
 
 enum group_role { GROUP_FOLLOWER, GROUP_CANDIDATE, GROUP_LEADER };
 
-/* The state machine above a group. Deterministic: the same entries in the same order give the same state on every replica. */
+/* The state machine above a group. Its callbacks don't call group_propose() or other functions that change the group (except group_trim()); `role` and the
+ * completions (done) may. Deterministic: the same entries in the same order give the same state on every replica. */
 struct group_sink {
     void *arg;
     /* A committed command, in order, exactly once per life of the process and index (again after a restart from the snapshot on). Must not fail: an entry it does
@@ -94,11 +97,18 @@ struct group_options {
     bool prefer_leader;                      /* campaign at once at first creation */
     unsigned heartbeat_ms, election_ms;      /* 0: the lane's; the controller uses 100 and 1000 */
 };
-/* Opens and starts a replica: restores its snapshot (sink.restore), hands it its log. On first creation a durable JOURNAL_GROUP record is written before it takes
- * part. 0, -errno or ENV_EXIT_FORMAT. */
+/* Opens and starts a replica: restores its snapshot (sink.restore, inside this call), hands it its log. On first creation a durable JOURNAL_GROUP record is written
+ * before it takes part: then, and for a sole voter, group_open() returns before the replica runs (role GROUP_FOLLOWER, term 0; `role` tells when it leads).
+ * The batch_log: group_open() calls batch_log_recover() for what lies below the snapshot, after sink.restore (not if the sink has done so itself); an install resets
+ * it before sink.restore; the sink appends in apply and trims. Holes found are fetched from peers in the background.
+ * 0; -errno (-EINVAL: removed, lost or another raft id; -EIO: a damaged entry of the Raft tail); ENV_EXIT_FORMAT; ENV_EXIT_DAMAGE. */
 int group_open(struct groups *gs, const struct group_options *o, struct group **out);
 /* Stops this replica; its data stays. remove: for ever (durable note; its data is freed): only on the controller's order. */
 void group_close(struct group *g, bool remove, void (*done)(void *arg), void *arg);
+
+/* The trim point moved (told by an entry that the sink applied): written to the journal, and once durable the journal may free what lies below. The sink trims its
+ * batch_log itself. */
+void group_trim(struct group *g, uint64_t first);
 
 uint64_t group_id(const struct group *g);
 uint64_t group_raft_id(const struct group *g);

@@ -1,208 +1,210 @@
-/* group_change.c: membership changes (R7) and transfer of leadership (F23), one of each at a time. */
+/* group_change.c: membership changes and hand-over of leadership. */
 #include "group_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CHANGE_TIMEOUT_MS = 60000 };
+/* ---- membership ---- */
 
 struct change_op {
     struct completion completion;
     struct raft_change req;
     struct group *g;
-    uint64_t deadline_ms;
-    bool told, finished;   /* the asker has its answer; libraft is done with req */
     void (*done)(void *arg, int status);
     void *arg;
 };
 
-struct transfer_op {
-    struct completion completion;
-    struct raft_transfer req;
-    struct group *g;
-    uint64_t started_ms, target;
-    bool ended;            /* its clock was set back: the next tick ends it */
-    void (*done)(void *arg, int status);
-    void *arg;
-};
-
-static int error_of(int rc)
+static void change_over(struct group *g, struct completion *c)
 {
-    switch (rc) {
-    case 0: return 0;
-    case RAFT_NOTLEADER: return SLUICE_E_NOT_LEADER;
-    case RAFT_CANTCHANGE:
-    case RAFT_BUSY: return SLUICE_E_CONFLICT;
-    case RAFT_NOTFOUND:
-    case RAFT_BADID: return SLUICE_E_NOT_FOUND;
-    case RAFT_DUPLICATEID:
-    case RAFT_DUPLICATEADDRESS: return SLUICE_E_EXISTS;
-    case RAFT_BADROLE: return SLUICE_E_INVALID;
-    case RAFT_NOMEM: return SLUICE_E_MEMORY;
-    case RAFT_LEADERSHIPLOST:
-    case RAFT_SHUTDOWN:
-    case RAFT_CANCELED: return SLUICE_E_UNKNOWN_OUTCOME;
-    case RAFT_NOCONNECTION: return SLUICE_E_TIMEOUT; /* a promotion gave up: the server did not catch up */
-    default: return SLUICE_E_INTERNAL;
-    }
-}
-
-/* ---- membership ---- */
-
-static void change_told(struct group *g, struct completion *c)
-{
-    struct change_op *op = container_of(c, struct change_op, completion);
     (void)g;
-    if (!op->told) {
-        op->told = true;
-        op->done(op->arg, c->status);
-    }
-    if (op->finished) {
-        free(op);
+    struct change_op *op = container_of(c, struct change_op, completion);
+    void (*done)(void *arg, int status) = op->done;
+    void *arg = op->arg;
+    int status = c->status;
+    free(op);
+    if (done != NULL) {
+        done(arg, status);
     }
 }
 
-static void on_change(struct raft_change *req, int status)
+static void on_changed(struct raft_change *req, int status)
 {
     struct change_op *op = container_of(req, struct change_op, req);
-    op->finished = true;
     op->g->change = NULL;
-    group_complete(op->g, &op->completion, error_of(status));
+    group_complete(op->g, &op->completion, status == 0 ? 0 : status == RAFT_NOCONNECTION ? SLUICE_E_TIMEOUT : SLUICE_E_UNKNOWN_OUTCOME);
 }
 
-/* What must not be asked of this group now, or 0. */
-static int change_refused(struct group *g, enum group_change_kind kind, uint64_t raft_id)
+static int start_change(struct group *g, enum group_change_kind kind, uint64_t id, struct change_op *op, const struct raft_server *s, unsigned at)
 {
-    if (!group_leads(g)) {
+    struct raft *r = &g->raft;
+    char text[24];
+    switch (kind) {
+    case GROUP_ADD_SPARE:
+        snprintf(text, sizeof text, "%llu", (unsigned long long)id);
+        return raft_add(r, &op->req, id, text, on_changed);
+    case GROUP_ASSIGN_STANDBY:
+        return raft_assign(r, &op->req, id, RAFT_STANDBY, on_changed);
+    case GROUP_ASSIGN_VOTER: {
+        /* Promoted only when close: a voter that lags weakens the quorum. */
+        const struct raft_progress *p = &r->leader_state.progress[at];
+        uint64_t lag = group_log_bytes_to(&g->log, UINT64_MAX) - group_log_bytes_to(&g->log, p->match_index);
+        if (p->match_index < g->log.first || p->state == PROGRESS_SNAPSHOT || lag > max_u64(g->gs->o.in_flight_bytes, 1 << 20)) {
+            return RAFT_BUSY;
+        }
+        return raft_assign(r, &op->req, id, RAFT_VOTER, on_changed);
+    }
+    case GROUP_REMOVE:
+        return raft_remove(r, &op->req, id, on_changed);
+    }
+    (void)s;
+    return RAFT_INVALID;
+}
+
+int group_change(struct group *g, enum group_change_kind kind, uint64_t id, void (*done)(void *arg, int status), void *arg)
+{
+    if (g->state != GROUP_RUNNING || !group_leads(g)) {
         return SLUICE_E_NOT_LEADER;
     }
     if (!group_ready(g)) {
         return SLUICE_E_NOT_READY;
     }
-    if (g->change != NULL || g->transfer != NULL || g->raft.configuration_uncommitted_index != 0) {
+    if (g->change != NULL || g->raft.configuration_uncommitted_index != 0) {
         return SLUICE_E_CONFLICT;
     }
+    unsigned at = 0;
+    const struct raft_server *s = group_server(g, id, &at);
     bool self;
     unsigned voters = group_voters(g, &self);
-    bool demotes = kind == GROUP_REMOVE || kind == GROUP_ASSIGN_STANDBY;
-    if (demotes && raft_id == g->raft_id && voters <= 2) {
-        return SLUICE_E_REFUSED; /* R12: the other one would see itself as the only voter of our term */
+    if (id == 0 || (s == NULL && kind != GROUP_ADD_SPARE && kind != GROUP_REMOVE) || (s == NULL && g->raft.configuration.n >= GROUP_MEMBERS_MAX)) {
+        return SLUICE_E_INVALID;
     }
-    return 0;
-}
-
-int group_change(struct group *g, enum group_change_kind kind, uint64_t raft_id, void (*done)(void *arg, int status), void *arg)
-{
-    int refused = change_refused(g, kind, raft_id);
-    if (refused != 0) {
-        return refused;
+    if (id == g->raft_id && (kind == GROUP_REMOVE || kind == GROUP_ASSIGN_STANDBY) && voters <= 2 && group_rule_on(g, GROUP_RULE_R12)) {
+        return voters == 1 ? SLUICE_E_INVALID : SLUICE_E_CONFLICT; /* R12: it hands over first */
     }
     struct change_op *op = xcalloc(1, sizeof *op);
-    *op = (struct change_op){.completion = {.run = change_told}, .g = g, .deadline_ms = group_now(g) + CHANGE_TIMEOUT_MS, .done = done, .arg = arg};
-    char address[24]; /* libraft wants addresses that differ; ours are the ids */
-    snprintf(address, sizeof address, "%llu", (unsigned long long)raft_id);
+    op->completion.run = change_over;
+    op->g = g;
+    op->done = done;
+    op->arg = arg;
+    bool already = kind == GROUP_ADD_SPARE ? s != NULL : kind == GROUP_REMOVE ? s == NULL
+                 : s->role == (kind == GROUP_ASSIGN_VOTER ? RAFT_VOTER : RAFT_STANDBY);
     group_enter(g);
-    g->change = op;
-    int rc;
-    switch (kind) {
-    case GROUP_ADD_SPARE:
-        rc = raft_add(&g->raft, &op->req, raft_id, address, on_change);
-        break;
-    case GROUP_REMOVE:
-        rc = raft_remove(&g->raft, &op->req, raft_id, on_change);
-        break;
-    default:
-        rc = raft_assign(&g->raft, &op->req, raft_id, kind == GROUP_ASSIGN_VOTER ? RAFT_VOTER : RAFT_STANDBY, on_change);
-        break;
+    int rv = 0;
+    if (already) {
+        group_complete(g, &op->completion, 0);
+    } else {
+        rv = start_change(g, kind, id, op, s, at);
+        if (rv == 0) {
+            g->change = op;
+        } else {
+            if (group_leads(g) && g->raft.leader_state.change == &op->req) {
+                g->raft.leader_state.change = NULL;
+            }
+            free(op);
+        }
     }
-    if (rc != 0) {
-        g->change = NULL;
-        free(op);
-    }
-    group_leave(g);
-    return error_of(rc);
+    g->depth--;
+    groups_later(g);
+    return rv == 0 ? 0 : rv == RAFT_CANTCHANGE ? SLUICE_E_CONFLICT : rv == RAFT_NOMEM ? SLUICE_E_MEMORY : SLUICE_E_NOT_READY;
 }
 
-/* A change that finds no quorum is not undone: its asker is told that it does not know. */
-void group_change_tick(struct group *g)
-{
-    struct change_op *op = g->change;
-    if (op != NULL && !op->told && group_now(g) >= op->deadline_ms) {
-        op->told = true;
-        op->done(op->arg, SLUICE_E_TIMEOUT);
-    }
-}
+/* ---- hand-over ---- */
 
-/* ---- transfer ---- */
+struct transfer_op {
+    struct completion completion;
+    struct raft_transfer req;
+    struct group *g;
+    uint64_t target, started_ms;
+    void (*done)(void *arg, int status);
+    void *arg;
+};
 
-static void transfer_told(struct group *g, struct completion *c)
+static void transfer_over(struct group *g, struct completion *c)
 {
-    struct transfer_op *op = container_of(c, struct transfer_op, completion);
     (void)g;
-    op->done(op->arg, c->status);
+    struct transfer_op *op = container_of(c, struct transfer_op, completion);
+    void (*done)(void *arg, int status) = op->done;
+    void *arg = op->arg;
+    int status = c->status;
     free(op);
+    if (done != NULL) {
+        done(arg, status);
+    }
 }
 
-static void on_transfer(struct raft_transfer *req)
+static void on_transferred(struct raft_transfer *req)
 {
     struct transfer_op *op = container_of(req, struct transfer_op, req);
-    op->g->transfer = NULL;
-    group_complete(op->g, &op->completion, group_leads(op->g) ? SLUICE_E_TIMEOUT : 0);
+    struct group *g = op->g;
+    bool ok = g->raft.state == RAFT_FOLLOWER && g->raft.follower_state.current_leader.id == op->target;
+    g->transfer = NULL;
+    g->timeout_now_out.type = 0;
+    g->gs->stats.transfers += ok;
+    group_complete(g, &op->completion, ok ? 0 : SLUICE_E_TIMEOUT);
 }
 
-/* The voter that has most of our log and was heard lately. */
-static uint64_t best_voter(struct group *g)
+/* The voter that has most of our log, of those that are there. */
+static uint64_t best_target(const struct group *g)
 {
-    uint64_t best = 0, best_ack = 0;
+    uint64_t best = 0, match = 0;
     for (unsigned i = 0; i < g->raft.configuration.n; i++) {
         const struct raft_server *s = &g->raft.configuration.servers[i];
-        if (s->role != RAFT_VOTER || s->id == g->raft_id || !links_peer_up(g->gs->links, raft_id_node(s->id))) {
-            continue;
-        }
-        uint64_t ack = group_peer(g, s->id)->ack;
-        if (best == 0 || ack > best_ack) {
+        const struct raft_progress *p = &g->raft.leader_state.progress[i];
+        if (s->id != g->raft_id && s->role == RAFT_VOTER && links_peer_up(g->gs->links, raft_id_node(s->id)) && (best == 0 || p->match_index > match)) {
             best = s->id;
-            best_ack = ack;
+            match = p->match_index;
         }
     }
     return best;
 }
 
-int group_transfer(struct group *g, uint64_t to_raft_id, void (*done)(void *arg, int status), void *arg)
+int group_transfer(struct group *g, uint64_t to, void (*done)(void *arg, int status), void *arg)
 {
-    if (!group_leads(g)) {
+    if (g->state != GROUP_RUNNING || !group_leads(g)) {
         return SLUICE_E_NOT_LEADER;
     }
-    if (g->change != NULL || g->transfer != NULL) {
+    if (g->transfer != NULL || g->raft.transfer != NULL) {
         return SLUICE_E_CONFLICT;
     }
-    uint64_t target = to_raft_id != 0 ? to_raft_id : best_voter(g);
-    if (target == 0) {
-        return SLUICE_E_NOT_FOUND;
+    if (!group_ready(g)) {
+        return SLUICE_E_NOT_READY;
+    }
+    to = to == 0 ? best_target(g) : to;
+    if (to == 0 || !links_peer_up(g->gs->links, raft_id_node(to))) {
+        return SLUICE_E_NO_CONNECTION;
     }
     struct transfer_op *op = xcalloc(1, sizeof *op);
-    *op = (struct transfer_op){.completion = {.run = transfer_told}, .g = g, .started_ms = group_now(g), .target = target, .done = done, .arg = arg};
+    op->completion.run = transfer_over;
+    op->g = g;
+    op->target = to;
+    op->started_ms = group_now(g);
+    op->done = done;
+    op->arg = arg;
     group_enter(g);
-    g->transfer = op;
-    int rc = raft_transfer(&g->raft, &op->req, target, on_transfer);
-    if (rc != 0) {
-        g->transfer = NULL;
-        free(op);
+    int rv = raft_transfer(&g->raft, &op->req, to, on_transferred);
+    if (rv == 0) {
+        g->transfer = op;
+        groups_schedule_election(g->gs, op->started_ms + GROUP_TRANSFER_MS);
     } else {
-        g->gs->stats.transfers++;
+        free(op);
     }
-    group_leave(g);
-    return error_of(rc);
+    g->depth--;
+    groups_later(g);
+    return rv == 0 ? 0 : rv == RAFT_BADID ? SLUICE_E_INVALID : SLUICE_E_NOT_READY;
 }
 
-/* F23: while a transfer is on, libraft takes no proposals, and it waits for a whole election timeout if its one message was lost. Setting its start back makes the
- * next tick give it up. */
+/* F23: libraft would refuse writes for a whole election timeout if TimeoutNow or what it caused is lost. The caller has entered the group. */
 void group_transfer_tick(struct group *g)
 {
     struct transfer_op *op = g->transfer;
-    if (op != NULL && !op->ended && group_now(g) - op->started_ms >= GROUP_TRANSFER_MS) {
-        op->ended = true;
-        uint64_t back = g->raft.election_timeout + 1;
-        op->req.start = op->req.start > back ? op->req.start - back : 0;
+    if (op == NULL || g->raft.transfer != &op->req) {
+        return;
     }
+    uint64_t age = group_now(g) - op->started_ms, patience = group_leads(g) ? GROUP_TRANSFER_MS : 4 * GROUP_TRANSFER_MS;
+    if (age < patience) {
+        groups_schedule_election(g->gs, op->started_ms + patience);
+        return;
+    }
+    op->req.start -= 2u * (uint64_t)g->election_ms;
+    g->tick(&g->io); /* closes it */
 }

@@ -104,6 +104,23 @@ void group_leader_lost(struct group *g, uint32_t node)
     group_leave(g);
 }
 
+void group_peer_up(struct group *g)
+{
+    if (g->elect_at_ms == 0) {
+        return;
+    }
+    uint64_t now = group_now(g);
+    if (g->prefer_leader && g->told_term <= 1) {
+        g->elect_tries = 0;
+        elect_at(g, now);
+    } else if (g->contact_ms == 0 && g->elect_tries == 0) {
+        elect_at(g, max_u64(now, g->opened_ms + GROUP_START_MS) + rank_delay(g)); /* ranks are known better now */
+    } else {
+        g->elect_tries = 0;
+        elect_at(g, min_u64(g->elect_at_ms, now + 20 + rank_delay(g)));
+    }
+}
+
 /* We just gave somebody our (pre-)vote: let it finish. */
 void group_postpone_election(struct group *g)
 {

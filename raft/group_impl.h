@@ -221,7 +221,7 @@ struct group {
     /* elections */
     uint64_t elect_at_ms, contact_ms;
     unsigned elect_tries;
-    uint64_t vote_term, vote_ms;
+    uint64_t vote_term, vote_ms, opened_ms;
 
     /* what the sink was told */
     enum group_role told_role;
@@ -246,7 +246,8 @@ struct groups {
     unsigned n_removed;
     struct env_timer timer, elect_timer, commit_timer;
     bool commit_armed;
-    uint64_t elect_next_ms, started_ms;
+    uint64_t elect_next_ms, collect_ms;
+    bool elect_armed;
     unsigned tick_ms;
     struct env_task later_task;
     struct group *later, *commits;
@@ -262,6 +263,7 @@ static inline bool group_rule_on(const struct group *g, unsigned rule) { return 
 static inline bool group_leads(const struct group *g) { return g->raft.state == RAFT_LEADER; }
 
 /* groups.c */
+void groups_insert(struct group *g);
 void groups_later(struct group *g);                 /* group_later_work() at the end of the turn */
 void groups_commit_moved(struct group *g);          /* followers are told soon */
 void groups_schedule_election(struct groups *gs, uint64_t at_ms);
@@ -314,6 +316,7 @@ void group_watch_election(struct group *g);
 void group_run_election(struct group *g);
 void group_leader_lost(struct group *g, uint32_t node);
 void group_postpone_election(struct group *g);
+void group_peer_up(struct group *g);                /* a link came up: an election may succeed now */
 bool group_sole_hold(struct group *g);              /* R12: true: no tick now */
 
 /* group_conf.c */
@@ -328,7 +331,6 @@ struct raft_server *group_server(const struct group *g, uint64_t id, unsigned *a
 int group_conf_encode_members(const struct group_member *members, unsigned n, struct raft_buffer *out);
 
 /* group_change.c */
-void group_change_tick(struct group *g);
 void group_transfer_tick(struct group *g);
 
 /* group_snapshot.c */
@@ -351,7 +353,6 @@ void group_seed_tick(struct group *g);
 void group_seed_stop(struct group *g);
 void group_seed_asked(struct group *g, const struct link_message *m);
 void group_seed_data(struct group *g, struct link_message *m);
-void group_seed_answers_stop(struct group *g);
 
 /* group_read.c */
 void group_read_work(struct group *g);

@@ -134,6 +134,16 @@ static void receive_append(struct group *g, struct link_message *m)
     g->mute_result = false;
 }
 
+static bool is_in_snapshot(struct group *g, uint64_t id, struct raft_progress **out)
+{
+    unsigned at;
+    struct raft_progress *p = group_server(g, id, &at) != NULL && g->raft.leader_state.progress != NULL ? &g->raft.leader_state.progress[at] : NULL;
+    if (out != NULL) {
+        *out = p;
+    }
+    return p != NULL && p->state == PROGRESS_SNAPSHOT;
+}
+
 static void receive_append_result(struct group *g, const struct link_message *m)
 {
     struct raft_message msg = {.type = RAFT_IO_APPEND_ENTRIES_RESULT, .server_id = m->from, .server_address = ""};
@@ -149,6 +159,15 @@ static void receive_append_result(struct group *g, const struct link_message *m)
         } else if (!group_take_ack(g, m->from, &msg.append_entries_result)) {
             return;
         }
+        bool was_installing = is_in_snapshot(g, m->from, NULL);
+        g->recv(&g->io, &msg);
+        struct raft_progress *p;
+        if (was_installing && group_leads(g) && !is_in_snapshot(g, m->from, &p) && p != NULL) {
+            /* Installed: what came meanwhile follows at once, before it is compacted away; libraft would wait for the next heartbeat. */
+            p->last_send = 0;
+            g->tick(&g->io);
+        }
+        return;
     }
     g->recv(&g->io, &msg);
 }

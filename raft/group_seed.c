@@ -1,280 +1,273 @@
-/* group_seed.c: bulk copy of committed batches from journal to journal (F11).
+/* group_seed.c: bulk copy of committed batches from another replica's journal into ours (F11, and holes found by recovery).
  *
- * A snapshot is metadata only: it speaks of the batches of [first, next). Before an install may complete, the receiver asks the leader for what it
- * lacks of that range, an answer at a time: ask (LINK_SEED) -> the holder reads whole batches from its journal (LINK_SEED_DATA) -> each is checked by its own
- * header and checksum and by its offset -> journaled (JOURNAL_BATCH) -> durable: told to the sink -> the next is asked for. Lost questions and answers are asked
- * again; a range that the holder has trimmed meanwhile cancels the install, the leader then offers a newer snapshot. */
+ * One request at a time: LINK_SEED asks for what is missing from the first hole on; the answer's batches are checked (header, checksums, offsets join), written as
+ * JOURNAL_BATCH, and count when they are durable; then the next hole. A source that does not answer, or that lacks the data, is changed for another. */
 #include "group_impl.h"
-
-#include "proto/batch.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
+#include "proto/batch.h"
+
 struct seeder {
-    struct completion completion;
-    uint64_t next;             /* [at, next) is still to come */
-    uint64_t at;
-    uint64_t request, asked_ms;
-    bool writing, finished;
+    uint64_t first, next;     /* wanted */
+    uint64_t skip;            /* trimmed everywhere below this */
+    uint64_t request, asked, asked_ms, source;
+    bool waiting;
+    unsigned writing, tries;
 };
 
-/* The batches of one answer on their way into the journal. */
-struct seed_write;
-struct seed_batch { struct journal_append append; struct seed_write *write; };
 struct seed_write {
+    struct journal_append append;
     struct group *g;
-    uint64_t request, next;
-    uint8_t *data;
-    unsigned n, left;
-    struct seed_batch batches[];
+    struct locator locator;
+    void *bytes;
 };
 
-struct seed_answer {
-    struct seed_answer *next;
-    struct group *g;
-    struct link_message question;
-    struct batch_read read;
-};
+/* ---- asking ---- */
 
-/* ---- the side that lacks something ---- */
-
-static void ask(struct group *g)
+/* The leader first; then whoever is up, in turn. */
+static uint64_t choose_source(const struct group *g, unsigned tries)
 {
-    struct seeder *s = g->seeder;
-    s->asked_ms = group_now(g);
-    s->request++;
     uint64_t leader = group_leader(g);
-    if (leader == 0 || leader == g->raft_id) {
-        return; /* asked again by group_seed_tick() */
+    if (tries == 0 && leader != 0 && leader != g->raft_id && links_peer_up(g->gs->links, raft_id_node(leader))) {
+        return leader;
     }
-    struct link_message m = {.type = LINK_SEED, .a = s->at, .b = s->next, .c = GROUP_SEED_BYTES, .d = s->request};
-    group_post(g, leader, &m, 0);
+    unsigned n = g->raft.configuration.n;
+    for (unsigned i = 0; i < n; i++) {
+        const struct raft_server *s = &g->raft.configuration.servers[(i + tries) % n];
+        if (s->id != g->raft_id && s->role != RAFT_SPARE && links_peer_up(g->gs->links, raft_id_node(s->id))) {
+            return s->id;
+        }
+    }
+    return leader != g->raft_id ? leader : 0;
 }
 
-static void seeded(struct group *g, struct completion *c)
-{
-    struct seeder *s = container_of(c, struct seeder, completion);
-    if (g->seeder == s) {
-        g->seeder = NULL;
-        group_install_seeded(g);
-    }
-    free(s);
-}
-
-/* Asks for the next hole, or says that there is none. */
-static void go_on(struct group *g)
+static void step(struct group *g)
 {
     struct seeder *s = g->seeder;
     uint64_t from, to;
-    if (s->at < s->next && batch_log_hole(g->batches, s->at, s->next, &from, &to)) {
-        s->at = from;
-        ask(g);
+    if (s == NULL || s->writing > 0 || s->waiting || g->state != GROUP_RUNNING) {
         return;
     }
-    s->finished = true;
-    group_complete(g, &s->completion, 0);
+    if (max_u64(s->first, s->skip) >= s->next || !batch_log_hole(g->batches, max_u64(s->first, s->skip), s->next, &from, &to)) {
+        group_seed_stop(g);
+        group_install_seeded(g);
+        return;
+    }
+    s->source = choose_source(g, s->tries);
+    if (s->source == 0) {
+        return; /* nobody there: the tick tries again */
+    }
+    s->waiting = true;
+    s->asked = from;
+    s->asked_ms = group_now(g);
+    struct link_message m = {.type = LINK_SEED, .a = from, .b = to, .c = GROUP_SEED_BYTES, .d = ++s->request};
+    group_post(g, s->source, &m, 0);
 }
 
-/* group_install_seeded() runs later, once nothing of [first, next) is missing here. */
 void group_seed_begin(struct group *g, uint64_t first, uint64_t next)
 {
-    sluice_assert(g->seeder == NULL);
-    struct seeder *s = xcalloc(1, sizeof *s);
-    s->completion.run = seeded;
-    s->at = first;
-    s->next = g->batches != NULL ? next : first;
-    s->request = group_now(g) << 8; /* answers to a former seeder do not match */
-    g->seeder = s;
-    go_on(g);
+    if (g->seeder == NULL) {
+        g->seeder = xcalloc(1, sizeof *g->seeder);
+        g->seeder->request = env_random_u64(g->gs->o.env); /* answers to a former seeder are not taken for ours */
+    }
+    g->seeder->first = first;
+    g->seeder->next = next;
+    step(g);
+}
+
+void group_seed_stop(struct group *g)
+{
+    free(g->seeder);
+    g->seeder = NULL;
 }
 
 void group_seed_tick(struct group *g)
 {
     struct seeder *s = g->seeder;
-    if (s != NULL && !s->writing && !s->finished && group_now(g) - s->asked_ms >= GROUP_SEED_RETRY_MS) {
-        ask(g);
-    }
-}
-
-void group_seed_stop(struct group *g)
-{
-    struct seeder *s = g->seeder;
-    g->seeder = NULL;
-    if (s != NULL && !s->finished) {
-        free(s);
-    } /* else seeded() frees it */
-}
-
-/* Once all batches of an answer are durable they are the sink's, and the next ones are asked for. */
-static void batch_written(struct journal_append *append)
-{
-    struct seed_write *w = container_of(append, struct seed_batch, append)->write;
-    struct group *g = w->g;
-    if (--w->left > 0) {
+    if (s == NULL) {
         return;
     }
+    if (s->waiting && (group_now(g) - s->asked_ms > GROUP_SEED_RETRY_MS || !links_peer_up(g->gs->links, raft_id_node(s->source)))) {
+        s->waiting = false;
+        s->tries++;
+    }
+    step(g);
+}
+
+static void batch_written(struct journal_append *a)
+{
+    struct seed_write *w = container_of(a, struct seed_write, append);
+    struct group *g = w->g;
     group_enter(g);
     g->busy--;
-    for (unsigned i = 0; i < w->n; i++) {
-        const struct journal_append *a = &w->batches[i].append;
-        struct locator l = {.offset = a->record.a, .count = (uint32_t)a->record.b, .time_ms = a->record.c, .place = a->place};
-        g->sink.seeded(g->sink.arg, &l);
-        g->gs->stats.seeded_bytes += a->record.len;
+    if (g->state == GROUP_RUNNING) {
+        if (batch_log_insert(g->batches, &w->locator) == 0) {
+            g->gs->stats.seeded_bytes += w->locator.place.len;
+            if (g->sink.seeded != NULL) {
+                g->sink.seeded(g->sink.arg, &w->locator);
+            }
+        }
+        if (g->seeder != NULL && g->seeder->writing > 0 && --g->seeder->writing == 0) {
+            step(g);
+        }
     }
-    struct seeder *s = g->seeder;
-    if (s != NULL && s->request == w->request && s->writing) {
-        s->writing = false;
-        s->at = w->next;
-        go_on(g);
-    }
-    free(w->data);
+    free(w->bytes);
     free(w);
     group_leave(g);
 }
 
-/* The batches of an answer, checked: their number, or 0 if anything about them is wrong. Fills w's appends if it is not NULL. */
-static unsigned take_batches(const struct seeder *s, struct group *g, const uint8_t *data, size_t n, struct seed_write *w, uint64_t *next)
+static void write_batch(struct group *g, const struct batch_header *h, const void *bytes)
 {
-    unsigned count = 0;
-    uint64_t at = s->at;
-    while (n > 0) {
-        struct batch_header h;
-        if (batch_header_decode(&h, data, n, false, NULL) != 0 || h.total_len > n || h.first_offset != at || !batch_body_ok(data, h.total_len)) {
-            return 0;
-        }
-        if (w != NULL) {
-            w->batches[count].write = w;
-            w->batches[count].append.record = (struct journal_record){.kind = JOURNAL_BATCH, .type = RAFT_COMMAND, .group = g->id, .index = h.raft_index,
-                                                            .a = h.first_offset, .b = h.record_count, .c = h.time_ms, .data = data, .len = h.total_len};
-        }
-        at += h.record_count;
-        data += h.total_len;
-        n -= h.total_len;
-        count++;
-    }
-    *next = at;
-    return count;
+    struct seed_write *w = xcalloc(1, sizeof *w);
+    w->g = g;
+    w->bytes = xmalloc(h->total_len);
+    memcpy(w->bytes, bytes, h->total_len);
+    w->append.record = (struct journal_record){.kind = JOURNAL_BATCH, .group = g->id, .a = h->first_offset, .b = h->record_count, .c = h->time_ms,
+                                               .data = w->bytes, .len = h->total_len};
+    w->append.done = batch_written;
+    g->busy++;
+    g->seeder->writing++;
+    journal_append(g->gs->o.journal, &w->append);
+    w->locator = (struct locator){.offset = h->first_offset, .time_ms = h->time_ms, .place = w->append.place, .count = h->record_count};
 }
 
 void group_seed_data(struct group *g, struct link_message *m)
 {
     struct seeder *s = g->seeder;
-    if (s == NULL || s->finished || s->writing || m->d != s->request || m->a != s->at) {
+    if (s == NULL || !s->waiting || m->d != s->request || m->from != s->source) {
         return;
     }
-    if (m->c == SLUICE_E_EXPIRED) {
-        group_seed_stop(g);
-        group_cancel_install(g);
+    s->waiting = false;
+    if (m->c == SLUICE_E_EXPIRED && m->b > s->asked) {
+        /* Trimmed at the source by an entry that is on its way to us too: nothing to have. */
+        s->skip = max_u64(s->skip, min_u64(m->b, s->next));
+        step(g);
         return;
     }
-    uint64_t next;
-    unsigned n = m->c == 0 ? take_batches(s, g, m->payload, m->payload_len, NULL, &next) : 0;
-    if (n == 0) {
-        return; /* busy there, or not what we asked for: asked again soon */
+    if (m->c != 0) {
+        s->tries++;
+        return; /* the tick asks another one */
     }
-    struct seed_write *w = xcalloc(1, sizeof *w + n * sizeof w->batches[0]);
-    *w = (struct seed_write){.g = g, .request = s->request, .next = next, .n = n, .left = n};
-    const uint8_t *bytes = m->payload; /* inside payload_owned, if that is set */
-    w->data = m->payload_owned;
-    m->payload_owned = NULL;
-    if (w->data == NULL) {
-        bytes = w->data = memcpy(xmalloc(m->payload_len), m->payload, m->payload_len);
+    const uint8_t *p = m->payload;
+    uint64_t left = m->payload_len, at = s->asked;
+    bool first = true;
+    while (left > 0) {
+        struct batch_header h;
+        if (batch_header_decode(&h, p, left, false, NULL) != 0 || h.total_len > left || h.record_count == 0 || !batch_body_ok(p, h.total_len) ||
+            (first ? h.first_offset > at || h.first_offset + h.record_count <= at : h.first_offset != at)) {
+            groups_log(g, "batches from %llx at offset %llu are malformed", (unsigned long long)m->from, (unsigned long long)at);
+            s->tries++;
+            break;
+        }
+        if (h.first_offset >= s->next) {
+            break;
+        }
+        write_batch(g, &h, p);
+        first = false;
+        at = h.first_offset + h.record_count;
+        p += h.total_len;
+        left -= h.total_len;
     }
-    take_batches(s, g, bytes, m->payload_len, w, &next);
-    s->writing = true;
-    g->busy++;
-    for (unsigned i = 0; i < n; i++) {
-        w->batches[i].append.done = batch_written;
-        journal_append(g->gs->o.journal, &w->batches[i].append);
+    if (s->writing == 0) {
+        s->tries++; /* an empty answer */
     }
 }
 
-/* ---- the side that has it ---- */
+/* ---- answering ---- */
 
-static void answer(struct seed_answer *a)
+enum { ANSWERS_MAX = 4 };
+
+struct seed_answer {
+    struct seed_answer *next;
+    struct group *g;
+    struct batch_read read;
+    struct raft_io_send sent; /* told when the bytes have left */
+    uint64_t to, request;
+    bool reading;
+};
+
+static void answer_free(struct seed_answer *a)
 {
-    struct group *g = a->g;
-    struct batch_read *r = &a->read;
-    struct link_message m = {.type = LINK_SEED_DATA, .a = a->question.a, .b = r->next_offset, .d = a->question.d};
-    size_t len = 0;
-    switch (r->status) {
-    case 0:
-        break;
-    case -ENOENT:
-        m.c = SLUICE_E_EXPIRED;
-        break;
-    case -ENODATA:
-        m.c = SLUICE_E_AHEAD;
-        break;
-    case -EIO:
-        m.c = SLUICE_E_CORRUPT;
-        break;
-    default:
-        m.c = SLUICE_E_BUSY;
-        break;
+    struct seed_answer **p = &a->g->answers;
+    while (*p != a) {
+        p = &(*p)->next;
     }
-    for (unsigned i = 0; r->status == 0 && i < r->n; i++) {
-        len += r->reads[i].place.len;
-    }
-    if (len == 0) {
-        m.c = m.c == 0 ? SLUICE_E_AHEAD : m.c;
-        group_post(g, a->question.from, &m, 0);
-    } else {
-        /* A copy, so that nothing stays pinned while the link is slow. */
-        uint8_t *copy = xmalloc(len), *p = copy;
-        for (unsigned i = 0; i < r->n; i++) {
-            memcpy(p, r->reads[i].data, r->reads[i].place.len);
-            p += r->reads[i].place.len;
-        }
-        struct send_req *req = xcalloc(1, sizeof *req);
-        req->refs = 1;
-        req->data = copy;
-        m.payload_len = (uint32_t)len;
-        struct iovec part = {copy, len};
-        group_send_parts(g, a->question.from, &m, &part, 1, req, 0);
-    }
-    batch_read_end(r);
-    struct seed_answer **at = &g->answers;
-    while (*at != a) {
-        at = &(*at)->next;
-    }
-    *at = a->next;
-    g->busy--;
+    *p = a->next;
+    batch_read_end(&a->read);
     free(a);
 }
 
-static void on_read(struct batch_read *r)
+static void answer_sent(struct raft_io_send *req, int status)
+{
+    (void)status;
+    answer_free(container_of(req, struct seed_answer, sent));
+}
+
+static void answer(struct group *g, struct seed_answer *a)
+{
+    struct batch_read *r = &a->read;
+    struct link_message m = {.type = LINK_SEED_DATA, .a = r->offset, .b = r->next_offset, .d = a->request};
+    if (r->status != 0 || g->state != GROUP_RUNNING) {
+        m.c = r->status == -ENOENT ? SLUICE_E_EXPIRED : r->status == -EIO ? SLUICE_E_CORRUPT : SLUICE_E_AHEAD;
+        m.b = batch_log_first(g->batches);
+        if (g->state == GROUP_RUNNING) {
+            group_post(g, a->to, &m, 0);
+        }
+        answer_free(a);
+        return;
+    }
+    struct iovec parts[BATCH_READ_MAX];
+    for (unsigned i = 0; i < r->n; i++) {
+        parts[i] = (struct iovec){(void *)(uintptr_t)r->reads[i].data, r->reads[i].place.len};
+        m.payload_len += r->reads[i].place.len;
+    }
+    struct send_req *sr = xcalloc(1, sizeof *sr);
+    *sr = (struct send_req){.req = &a->sent, .cb = answer_sent, .refs = 1};
+    group_send_parts(g, a->to, &m, parts, r->n, sr, 0);
+    group_send_req_done(g, sr);
+}
+
+static void answer_read(struct batch_read *r)
 {
     struct seed_answer *a = container_of(r, struct seed_answer, read);
     struct group *g = a->g;
     group_enter(g);
-    answer(a);
+    g->busy--;
+    a->reading = false;
+    answer(g, a);
     group_leave(g);
 }
 
+/* Only committed batches are in the batch log. */
 void group_seed_asked(struct group *g, const struct link_message *m)
 {
-    if (g->batches == NULL || g->state != GROUP_RUNNING) {
+    unsigned n = 0;
+    for (struct seed_answer *a = g->answers; a != NULL; a = a->next) {
+        n++;
+    }
+    if (g->batches == NULL || m->a >= m->b || n >= ANSWERS_MAX) {
+        return; /* asked again later */
+    }
+    struct seed_answer *a = calloc(1, sizeof *a);
+    if (a == NULL) {
         return;
     }
-    for (const struct seed_answer *a = g->answers; a != NULL; a = a->next) {
-        if (a->question.from == m->from) {
-            return; /* one at a time and peer */
-        }
-    }
-    struct seed_answer *a = xcalloc(1, sizeof *a);
     a->g = g;
-    a->question = *m;
-    a->read = (struct batch_read){.offset = m->a, .limit = min_u64(m->b, batch_log_next(g->batches)),
-                                  .max_bytes = (uint32_t)min_u64(m->c, GROUP_SEED_BYTES), .done = on_read};
+    a->to = m->from;
+    a->request = m->d;
     a->next = g->answers;
     g->answers = a;
+    a->read.offset = m->a;
+    a->read.max_bytes = (uint32_t)min_u64(m->c, GROUP_SEED_BYTES);
+    a->read.limit = min_u64(m->b, batch_log_next(g->batches));
+    a->read.done = answer_read;
+    a->reading = true;
     g->busy++;
     if (batch_read_begin(g->batches, &a->read) == 1) {
-        answer(a);
+        g->busy--;
+        a->reading = false;
+        answer(g, a);
     }
 }
-
-/* Closing: reads that are under way finish by themselves; they hold the group by its busy count. */
-void group_seed_answers_stop(struct group *g) { (void)g; }

@@ -365,6 +365,9 @@ int io_send(struct raft_io *io, struct raft_io_send *req, const struct raft_mess
                                   .flags = (uint8_t)((v->vote_granted ? LINK_GRANTED : 0) | (v->pre_vote == raft_tribool_true ? LINK_PREVOTE : 0) |
                                                      (v->pre_vote != raft_tribool_unknown ? LINK_PREVOTE_KNOWN : 0))};
         group_post(g, to, &m, g->term_end);
+        if (v->vote_granted) {
+            group_postpone_election(g);
+        }
         break;
     }
     case RAFT_IO_INSTALL_SNAPSHOT:

@@ -17,6 +17,7 @@
 #include "server/node.h"
 
 struct controller;
+struct replica_status;
 
 struct controller_options {
     struct node *node;
@@ -51,7 +52,8 @@ void controller_replicas_changed(struct controller *c);
 void controller_stopping(struct controller *c);
 
 /* The group that the node opens for the controller lives in o->groups; its sink is the controller's own.
- * members: the first configuration (formation), or NULL when recovered or joining. */
+ * first_nodes: what formation gave (n_first 0: joined), also when the group is recovered: its first leader
+ * may still have to write the cluster's first entry. */
 int controller_open(struct controller **out, const struct controller_options *o, const struct map_node *first_nodes, unsigned n_first);
 void controller_close(struct controller *c, void (*done)(void *arg), void *arg);
 bool controller_is_leader(const struct controller *c);

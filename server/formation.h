@@ -41,7 +41,7 @@ struct formation_options {
     const struct settings *settings;
     const char *dir;                /* data folder */
     struct identity *identity;      /* changed and saved by formation: cluster_id, formed, incarnation */
-    struct peer_client *peers;      /* may be NULL for a node alone (settings.cluster empty) */
+    struct peer_client *peers;      /* to use; NULL: formation opens one of its own when it needs it */
     const char *address;            /* how others reach this node: "host:port" (native); bound port filled in */
     const char *kinesis, *admin;
     void *arg;
@@ -61,6 +61,23 @@ int formation_opened(struct formation *f);
 void formation_rejoin(struct formation *f, bool all);
 const char *formation_state(const struct formation *f); /* for /health/ready */
 void formation_close(struct formation *f);
+
+/* DATA/formation, decoded. Pure; fuzzed:
+ *   u32 magic "SLF1" | u8 version = 1 | u8 state | u8 opened | u8 0 | 16 B cluster id | u64 join incarnation | u32 generation | u16 n | n nodes
+ *   (controller_entry.h) | u32 CRC32C of all before */
+enum formation_step { FORMATION_BLANK = 0, FORMATION_PROPOSING = 1, FORMATION_ACCEPTED = 2, FORMATION_JOINED = 3 };
+struct formation_file {
+    enum formation_step step;
+    bool opened;
+    uint8_t cluster_id[16];
+    uint64_t join_incarnation;
+    uint32_t generation;
+    struct map_node nodes[NODES_MAX];
+    unsigned n_nodes;
+};
+bool formation_file_decode(struct formation_file *f, const void *data, size_t n);
+struct out_buffer;
+void formation_file_encode(const struct formation_file *f, struct out_buffer *out);
 
 /* "1=host:port,2=host:port": fills nodes by id. Count, or -SLUICE_E_INVALID with err. */
 int formation_parse_cluster(const char *text, struct map_node *out, unsigned max, char err[256]);

@@ -103,7 +103,7 @@ static void open_storage(struct lane *l)
 {
     struct node *n = l->node;
     const struct settings *s = &n->settings;
-    char dir[1024];
+    char dir[1100];
     snprintf(dir, sizeof dir, "%s/lane-%u", s->data, l->number);
     struct journal_options jo = {
         .env = l->env, .dir = dir, .node_id = n->identity.node_id, .lane = l->number, .incarnation = n->identity.incarnation,
@@ -125,7 +125,7 @@ static void open_storage(struct lane *l)
     struct groups_options go = {
         .env = l->env, .journal = l->journal, .node_id = n->identity.node_id, .lane = l->number, .lanes = n->n_lanes, .incarnation = n->identity.incarnation,
         .prior_end = l->recovered->prior_end, .heartbeat_ms = (unsigned)s->heartbeat_ms, .election_ms = (unsigned)s->election_ms,
-        .in_flight_bytes = (uint32_t)max_u64(s->in_flight, BATCH_BYTES_MAX < s->in_flight ? 0 : s->in_flight), .snapshot_bytes = s->snapshot_bytes,
+        .in_flight_bytes = (uint32_t)s->in_flight, .snapshot_bytes = s->snapshot_bytes,
         .trailing_bytes = s->trailing_bytes, .memory_max = s->memory / 2 / n->n_lanes, .silence_ms = (unsigned)s->silence_ms, .test_disable = s->test_disable_raft,
         .arg = l, .stray = stray, .peer_changed = peer_changed, .refused = refused
     };

@@ -65,6 +65,7 @@ struct lane {
     bool serving;                  /* recovered replicas are open, requests are taken */
     bool stopping;                 /* leaderships are handed over, no new puts */
     bool quiet;                    /* none is left */
+    unsigned transfers;            /* hand-overs going on */
     bool closing, drained;         /* shards and connections are being closed; all are gone */
     struct journal_append barrier;
     struct lane_past *past;        /* replicas whose data was here and may not be created anew */

@@ -2,6 +2,7 @@
  *
  * A replica is created as a first member only if the map says that it belongs to the first configuration, nothing was ever replaced in the group, and this disk never knew it
  * (F5). Everything else joins under the generation that the controller gave it, or is not opened. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +70,9 @@ void lane_open_recovered(struct lane *l)
         if (g->group == CONTROLLER_GROUP || g->group == 0) {
             continue;
         }
+        if (g->removed) {
+            groups_set_removed(l->groups, g->group);
+        }
         if (g->removed || g->lost || g->raft_id == 0) {
             lane_past_add(l, g->group, g->raft_id, g->lost && !g->removed);
             if (g->lost && !g->removed) {
@@ -79,6 +83,12 @@ void lane_open_recovered(struct lane *l)
         struct shard_open_options o = { .group = g->group, .raft_id = g->raft_id, .recovered = g };
         struct shard *s;
         int rc = shard_open(l, &o, &s);
+        if (rc == -EIO || rc == ENV_EXIT_DAMAGE) {
+            /* Part of its Raft log is damaged: it must not vote with what is left. */
+            log_error(&l->log, "replica damaged; it will join anew", "group=%llu code=%d", (unsigned long long)g->group, rc);
+            lane_past_add(l, g->group, g->raft_id, true);
+            continue;
+        }
         if (rc != 0) {
             log_error(&l->log, "cannot open a replica", "group=%llu code=%d", (unsigned long long)g->group, rc);
             env_fatal(l->env, rc > 0 ? rc : ENV_EXIT_DAMAGE, "cannot open a replica");

@@ -208,7 +208,7 @@ static void on_connected(struct env_conn *conn, int status)
     bool formed = memcmp(c->o.cluster_id, none, 16) != 0;
     Sluice__Hello hello = SLUICE__HELLO__INIT;
     hello.version_min = hello.version_max = FRAME_VERSION;
-    hello.agent = "sluiced/" SLUICE_VERSION;
+    hello.agent = (char *)"sluiced/" SLUICE_VERSION;
     hello.role = SLUICE__HELLO__ROLE__PEER;
     hello.cluster_id = (ProtobufCBinaryData){.len = formed ? 16 : 0, .data = c->o.cluster_id};
     hello.node_id = c->o.node_id;

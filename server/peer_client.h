@@ -5,7 +5,7 @@
  * is not formed). Before formation the hello's cluster_id is empty; the server accepts that, and answers nothing but FORM to it.
  *
  * Connects when there is something to send, with backoff (20 ms to 1 s). A request ends exactly once: with the answer, or with NO_CONNECTION (it was surely
- * not sent), or TIMEOUT (also: the connection broke after it was sent). Bounds: PEER_REQUESTS_MAX per node, else BUSY. */
+ * not sent), or TIMEOUT (also: the connection broke after it was sent). Bounds: PEER_REQUESTS_MAX per node, else BUSY. Not to be closed inside a reply. */
 #ifndef SLUICE_PEER_CLIENT_H
 #define SLUICE_PEER_CLIENT_H
 

@@ -84,9 +84,6 @@ static int sink_restore(void *arg, const void *data, uint32_t len, bool local)
     }
     shard_state_deinit(&s->state);
     s->state = state;
-    if (!local) {
-        batch_log_reset(s->batches, state.first, state.next);
-    }
     if (state.opened) {
         lane_announce(s->lane, s->group_id, true, state.identity.stream_id, state.identity.shard);
     }
@@ -156,6 +153,34 @@ static void init_quotas(struct shard *s)
     quota_init(&s->records, set->shard_records_per_s, 0, now);
 }
 
+static void finish_close(struct shard *s)
+{
+    if (!s->group_closed || s->pins > 0) {
+        return;
+    }
+    sluice_assert(s->queue == NULL && s->waiters == NULL);
+    struct lane *l = s->lane;
+    void (*closed)(struct lane *) = s->closed;
+    *s->prev = s->next;
+    if (s->next != NULL) {
+        s->next->prev = s->prev;
+    }
+    struct shard **slot = &l->by_group[s->group_id % ARRAY_LEN(l->by_group)];
+    while (*slot != s) {
+        slot = &(*slot)->hash_next;
+    }
+    *slot = s->hash_next;
+    l->n_shards--;
+    batch_log_close(s->batches);
+    shard_state_deinit(&s->state);
+    free(s->in_flight);
+    free(s);
+    lane_status_changed(l);
+    if (closed != NULL) {
+        closed(l);
+    }
+}
+
 int shard_open(struct lane *l, const struct shard_open_options *o, struct shard **out)
 {
     struct shard *s = xcalloc(1, sizeof *s);
@@ -185,39 +210,16 @@ int shard_open(struct lane *l, const struct shard_open_options *o, struct shard 
     lane_announce(l, o->group, true, NULL, 0);
     int rc = group_open(l->groups, &go, &s->group);
     if (rc != 0) {
+        lane_announce(l, o->group, false, NULL, 0);
+        s->phase = SHARD_CLOSING;
+        s->group_closed = true;
+        s->group = NULL;
+        finish_close(s);
         return rc;
     }
     *out = s;
     sink_role(s);
     return 0;
-}
-
-static void finish_close(struct shard *s)
-{
-    if (!s->group_closed || s->pins > 0) {
-        return;
-    }
-    sluice_assert(s->queue == NULL && s->waiters == NULL);
-    struct lane *l = s->lane;
-    void (*closed)(struct lane *) = s->closed;
-    *s->prev = s->next;
-    if (s->next != NULL) {
-        s->next->prev = s->prev;
-    }
-    struct shard **slot = &l->by_group[s->group_id % ARRAY_LEN(l->by_group)];
-    while (*slot != s) {
-        slot = &(*slot)->hash_next;
-    }
-    *slot = s->hash_next;
-    l->n_shards--;
-    batch_log_close(s->batches);
-    shard_state_deinit(&s->state);
-    free(s->in_flight);
-    free(s);
-    lane_status_changed(l);
-    if (closed != NULL) {
-        closed(l);
-    }
 }
 
 static void group_closed(void *arg)

@@ -293,7 +293,7 @@ void shard_fetch_wake(struct shard *s)
     struct request *r = s->waiters;
     while (r != NULL) {
         struct request *next = r->u.fetch.waiter_next;
-        if (r->u.fetch.offset < s->state.next || s->state.closed) {
+        if (r->u.fetch.offset < s->state.next || (s->state.closed && r->u.fetch.offset == s->state.next)) {
             stop_waiting(s, r);
             step(s, r, true);
         }

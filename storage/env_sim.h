@@ -15,8 +15,9 @@ struct sim;
 struct sim_host;
 
 enum sim_crash {
-    SIM_CRASH_KILL, /* SIGKILL: the page cache stays: unsynced writes are visible after restart, but not durable */
-    SIM_CRASH_POWER /* power cut: each unsynced sector (512 bytes) and name change is kept, lost or torn by chance */
+    SIM_CRASH_KILL, /* SIGKILL: the page cache stays: unsynced writes are visible after restart, but not durable. Peers get resets */
+    SIM_CRASH_POWER /* power cut: each unsynced sector (512 bytes) and name change is kept, lost or torn by chance. Peers hear
+                     * nothing until the next process starts on the host; attempts to connect time out till then */
 };
 
 /* Ranges are drawn uniformly, in nanoseconds; probabilities are per million. */
@@ -71,7 +72,8 @@ void sim_process_crash(struct sim_host *h, enum sim_crash how);
 void sim_process_pause(struct sim_host *h, bool paused);
 /* Delivers a signal to the process's first loop (env_signal_start); no effect if it does not listen for it. */
 void sim_process_signal(struct sim_host *h, int signum);
-/* An independent process on the same host (clients): several may run. They never crash by sim_process_crash(). */
+/* An independent process on the same host (clients): several may run. They never crash by sim_process_crash() nor pause, and end
+ * by env_stop() or env_fatal() alone (options.exited is told of them too). */
 struct env *sim_client_start(struct sim_host *h, env_lane_main main, void *arg);
 
 /* Cuts or heals from -> to (one way). Open connections stall; after heal they go on or break by chance. */

@@ -1,7 +1,8 @@
 /* env_sim_impl.h: what the env_sim*.c files share. Nobody else includes it.
  *
  *   env_sim.c          the world: heap of events, trace, random numbers, hosts and clocks, drivers
- *   env_sim_process.c  processes, loops, timers, tasks, messages, death
+ *   env_sim_process.c  processes, loops, tasks, messages, death
+ *   env_sim_timer.c    timers
  *   env_sim_file.c     contents of files: what is visible, what is durable
  *   env_sim_dir.c      names: what is visible, what is durable; power cuts of a whole disk
  *   env_sim_io.c       the file functions of env.h: handles, queues, latency, errors
@@ -274,7 +275,7 @@ enum sim_end_state {
     SIM_END_CLOSED /* by its owner, or its process is dead */
 };
 
-/* One side of a connection. `in` is what arrived and was not read; the outgoing direction's fields are the writer's. */
+/* One side of a connection. The fields of a direction are its writer's. */
 struct sim_end {
     struct sim_link *link;
     struct sim_end *peer;
@@ -292,8 +293,9 @@ struct sim_end {
     bool readable_event, written_event, writable_event;
     bool blocked;      /* the window was full: ops->drained is owed */
     int error;
-    struct sim_chunks in;
-    struct sim_chunks held;       /* sent by this side, kept back by a cut */
+    struct sim_chunks in;         /* arrived, not read */
+    struct sim_chunks flight;     /* sent by this side; an event each is on its way to the peer */
+    struct sim_chunks held;       /* after them in age: what a cut kept back */
     struct env_write *out, **out_tail;
     struct env_write *done, **done_tail;
     size_t unsent, in_window;
@@ -306,8 +308,7 @@ struct sim_link {
     struct sim_end end[2];        /* 0 connects, 1 accepts */
     unsigned events;
     bool broken;                  /* nothing passes any more; resets are on their way */
-    uint16_t port;
-    char target[64];
+    bool ghost;                   /* a late attempt whose sender gave up */
     uint64_t give_up;
 };
 
@@ -334,12 +335,12 @@ void sim_readable_run(struct sim *s, struct sim_event *ev, bool live);
 void sim_writable_run(struct sim *s, struct sim_event *ev, bool live);
 void sim_written_run(struct sim *s, struct sim_event *ev, bool live);
 void sim_closed_run(struct sim *s, struct sim_event *ev, bool live);
-void sim_end_send(struct sim *s, struct sim_end *from, struct sim_chunk *c);
 void sim_end_send_mark(struct sim *s, struct sim_end *from, enum sim_chunk_kind kind);
 void sim_end_reset_at(struct sim *s, struct sim_end *to, uint64_t time);
 void sim_end_heal(struct sim *s, struct sim_end *from);
-void sim_end_drop_chunks(struct sim_end *e);
-void sim_chunks_add(struct sim_chunks *l, struct sim_chunk *c);
+void sim_end_opened(struct sim *s, struct sim_end *e, int status); /* outcome of env_connect() */
+void sim_end_push(struct sim *s, uint64_t time, enum sim_kind kind, struct sim_end *e, uint64_t u);
+void sim_chunks_free(struct sim_chunks *l);
 void sim_conn_write(struct env_conn *c, struct env_write *w);
 void sim_conn_read(struct env_conn *c, bool on);
 size_t sim_conn_unsent(const struct env_conn *c);
@@ -392,6 +393,7 @@ struct sim_loop {
     void *arg;
     struct env_task *defer, **defer_tail;
     bool defer_event, stopped;
+    uint64_t starts; /* a message waits until main ran */
     struct sim_rng rng;
     struct sim_queue queues[ENV_QUEUES];
     uint64_t *last_post; /* by lane of the sender + 1; 0: a driver */
@@ -448,13 +450,19 @@ uint64_t sim_host_true_ns(const struct sim_host *h, uint64_t ns);
 uint64_t sim_host_wall_ms(const struct sim_host *h);
 struct sim_host *sim_host_find(struct sim *s, const char *name);
 
+/* env_sim_timer.c */
+/* False: nothing to deliver now (stopped, or moved to a later time, for which an event was pushed). */
+bool sim_timer_due(struct sim *s, struct sim_event *ev);
+void sim_timer_run(struct sim *s, struct sim_event *ev, bool live);
+int sim_timer_init(struct env *e, struct env_timer *user);
+void sim_timer_start(struct env_timer *user, uint64_t after_ns);
+void sim_timer_stop(struct env_timer *user);
+void sim_timer_close(struct env_timer *user);
+
 /* env_sim_process.c */
 void sim_turn_begin(struct sim_loop *l, struct sim_loop **saved);
 void sim_turn_end(struct sim_loop *l, struct sim_loop *saved);
 void sim_process_free_all(struct sim *s);
-/* False: nothing to deliver now (stopped, or moved to a later time, for which an event was pushed). */
-bool sim_timer_due(struct sim *s, struct sim_event *ev);
-void sim_timer_run(struct sim *s, struct sim_event *ev, bool live);
 void sim_defer_run(struct sim *s, struct sim_event *ev, bool live);
 void sim_post_run(struct sim *s, struct sim_event *ev, bool live);
 void sim_lane_run(struct sim *s, struct sim_event *ev, bool live);

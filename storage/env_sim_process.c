@@ -1,4 +1,4 @@
-/* Processes and their loops: turns, timers, tasks, messages, lanes, signals; pausing and dying.
+/* Processes and their loops: turns, tasks, messages, lanes, signals; pausing and dying.
  *
  * A process dies between two turns, never inside one: a crash or env_fatal() asked for in the middle of a turn is noted
  * (`dying`); from then on nothing the code does reaches disk or network, and the death follows when the turn ends. */
@@ -166,7 +166,7 @@ void sim_signal_run(struct sim *s, struct sim_event *ev, bool live)
     }
 }
 
-/* In a turn of the process: when it ends. Else now, or, if a driver's call is under way that the process can't end in, soon. */
+/* In a turn of the process: when it ends. Else now. */
 static void die_when_possible(struct sim_process *p)
 {
     struct sim *s = p->sim;
@@ -290,104 +290,6 @@ static void sim_env_random(struct env *e, void *buf, size_t n)
     }
 }
 
-/* ---- timers -------------------------------------------------------------------------------------------------------- */
-
-/* An event in the heap is never taken out. A timer that moves to a later time leaves its event where it is, and the event, when
- * it comes, moves on; one that moves to an earlier time gets a new event, and the old one is known by its generation. */
-static void timer_push(struct sim_timer *t)
-{
-    struct sim *s = t->loop->sim;
-    uint64_t now = sim_host_clock(t->loop->proc->host);
-    uint64_t wait = t->deadline > now ? sim_host_true_ns(t->loop->proc->host, t->deadline - now) : 0;
-    t->queued = s->now + wait;
-    t->has_event = true;
-    t->events++;
-    sim_event_push(s, t->queued, SIM_EV_TIMER, t->loop, t, t->generation);
-}
-
-static void timer_event_gone(struct sim *s, struct sim_timer *t)
-{
-    t->events--;
-    if (t->user == NULL && t->events == 0) {
-        sim_pool_put(&s->timer_pool, t);
-    }
-}
-
-bool sim_timer_due(struct sim *s, struct sim_event *ev)
-{
-    struct sim_timer *t = ev->a;
-    if ((uint32_t)ev->u == t->generation && t->armed) {
-        if (sim_host_clock(t->loop->proc->host) >= t->deadline) {
-            return true;
-        }
-        timer_push(t);
-    } else if ((uint32_t)ev->u == t->generation) {
-        t->has_event = false;
-    }
-    timer_event_gone(s, t);
-    return false;
-}
-
-void sim_timer_run(struct sim *s, struct sim_event *ev, bool live)
-{
-    struct sim_timer *t = ev->a;
-    if (live) {
-        struct env_timer *user = t->user;
-        t->armed = false;
-        t->has_event = false;
-        t->events--;
-        user->cb(user); /* may close and free the timer */
-    } else {
-        timer_event_gone(s, t);
-    }
-}
-
-static int sim_timer_init(struct env *e, struct env_timer *user)
-{
-    struct sim_loop *l = sim_loop_of(e);
-    struct sim_timer *t = sim_pool_get(&l->sim->timer_pool);
-    t->user = user;
-    t->loop = l;
-    user->impl = t;
-    return 0;
-}
-
-static void sim_timer_start(struct env_timer *user, uint64_t after_ns)
-{
-    struct sim_loop *l = sim_loop_of(user->env);
-    struct sim_timer *t = user->impl;
-    /* Counted from the start of the turn, as in libuv; the same in virtual time. */
-    uint64_t now = sim_host_clock(l->proc->host);
-    t->deadline = after_ns < UINT64_MAX / 2 - now ? now + after_ns : UINT64_MAX / 2;
-    t->armed = true;
-    uint64_t due = l->sim->now + sim_host_true_ns(l->proc->host, t->deadline - now);
-    if (!t->has_event) {
-        timer_push(t);
-    } else if (due < t->queued) {
-        t->generation++;
-        timer_push(t);
-    }
-}
-
-static void sim_timer_stop(struct env_timer *user)
-{
-    struct sim_timer *t = user->impl;
-    if (t != NULL) {
-        t->armed = false;
-    }
-}
-
-static void sim_timer_close(struct env_timer *user)
-{
-    struct sim_loop *l = sim_loop_of(user->env);
-    struct sim_timer *t = user->impl;
-    t->armed = false;
-    t->user = NULL;
-    if (t->events == 0) {
-        sim_pool_put(&l->sim->timer_pool, t);
-    }
-}
-
 /* ---- tasks and messages -------------------------------------------------------------------------------------------- */
 
 static void sim_defer(struct env *e, struct env_task *t)
@@ -420,7 +322,7 @@ static void sim_post(struct env *to, struct env_msg *m)
         memset(l->last_post + l->n_last_post, 0, (from + 1 - l->n_last_post) * sizeof *l->last_post);
         l->n_last_post = from + 1;
     }
-    uint64_t at = max_u64(s->now + sim_rng_below(&s->rng, SIM_HANDOVER_NS + 1), l->last_post[from]);
+    uint64_t at = max_u64(s->now + sim_rng_below(&s->rng, SIM_HANDOVER_NS + 1), max_u64(l->last_post[from], l->starts));
     l->last_post[from] = at;
     sim_event_push(s, at, SIM_EV_POST, l, m, from);
 }
@@ -441,14 +343,8 @@ static int sim_lane_start(struct env *parent, const char *name, env_lane_main ma
     struct sim_loop *p = sim_loop_of(parent);
     struct sim_loop *l = loop_new(p->proc, name, main, arg);
     *out = &l->env;
-    uint64_t at = p->sim->now + sim_rng_below(&p->sim->rng, SIM_HANDOVER_NS + 1);
-    /* A message posted to the lane waits until its main ran. */
-    l->last_post = xcalloc(p->proc->n_loops + 1, sizeof *l->last_post);
-    l->n_last_post = p->proc->n_loops + 1;
-    for (unsigned i = 0; i < l->n_last_post; i++) {
-        l->last_post[i] = at;
-    }
-    sim_event_push(p->sim, at, SIM_EV_LANE, l, NULL, 0);
+    l->starts = p->sim->now + sim_rng_below(&p->sim->rng, SIM_HANDOVER_NS + 1);
+    sim_event_push(p->sim, l->starts, SIM_EV_LANE, l, NULL, 0);
     return 0;
 }
 

@@ -105,6 +105,35 @@ static int identity_load(struct env *env, const char *dir, struct identity *id, 
     return e;
 }
 
+static int begin_life(struct env *env, const char *dir, uint32_t node_id, struct identity *out, char *err)
+{
+    memset(out, 0, sizeof *out);
+    int e = identity_load(env, dir, out, err);
+    if (e == -ENOENT) {
+        bool lanes = false;
+        e = env_dir_list(env, dir, lane_found, &lanes);
+        if (e != 0 || lanes) {
+            complain(err, "%s has data but no identity file", dir);
+            return e != 0 ? e : ENV_EXIT_IDENTITY;
+        }
+        out->node_id = node_id;
+        out->last_end = IDENTITY_CLEAN;
+    } else if (e != 0) {
+        return e;
+    }
+    if (out->node_id != node_id) {
+        complain(err, "%s belongs to node %u, not to node %u", dir, out->node_id, node_id);
+        return ENV_EXIT_IDENTITY;
+    }
+    out->incarnation++;
+    out->end = IDENTITY_RUNNING;
+    e = identity_save(env, dir, out);
+    if (e != 0) {
+        complain(err, "cannot write %s/identity: %s", dir, strerror(-e));
+    }
+    return e;
+}
+
 int identity_open(struct env *env, const char *dir, uint32_t node_id, struct identity *out, char err[256])
 {
     err[0] = '\0';
@@ -130,36 +159,25 @@ int identity_open(struct env *env, const char *dir, uint32_t node_id, struct ide
         complain(err, "the data folder's name is too long");
         return -ENAMETOOLONG;
     }
-    /* Held until the process ends. */
     struct env_file *lock;
     e = env_lock(env, path, &lock);
     if (e != 0) {
         complain(err, e == -EWOULDBLOCK ? "%s is locked: another process uses the data folder" : "cannot lock %s", path);
         return e == -EWOULDBLOCK ? ENV_EXIT_LOCKED : e;
     }
-    memset(out, 0, sizeof *out);
-    e = identity_load(env, dir, out, err);
-    if (e == -ENOENT) {
-        bool lanes = false;
-        e = env_dir_list(env, dir, lane_found, &lanes);
-        if (e != 0 || lanes) {
-            complain(err, "%s has data but no identity file", dir);
-            return e != 0 ? e : ENV_EXIT_IDENTITY;
-        }
-        out->node_id = node_id;
-        out->last_end = IDENTITY_CLEAN;
-    } else if (e != 0) {
-        return e;
-    }
-    if (out->node_id != node_id) {
-        complain(err, "%s belongs to node %u, not to node %u", dir, out->node_id, node_id);
-        return ENV_EXIT_IDENTITY;
-    }
-    out->incarnation++;
-    out->end = IDENTITY_RUNNING;
-    e = identity_save(env, dir, out);
+    e = begin_life(env, dir, node_id, out, err);
     if (e != 0) {
-        complain(err, "cannot write %s/identity: %s", dir, strerror(-e));
+        env_file_close(env, lock);
+        lock = NULL;
     }
+    out->lock = lock;
     return e;
+}
+
+void identity_close(struct env *env, struct identity *id)
+{
+    if (id->lock != NULL) {
+        env_file_close(env, id->lock);
+        id->lock = NULL;
+    }
 }

@@ -21,6 +21,7 @@ struct identity {
     enum identity_end last_end; /* of the life before; out only */
     enum identity_end end;    /* of this life: RUNNING from identity_open() on; set it and save to note how it ends */
     bool formed;
+    struct env_file *lock;    /* held until identity_close() */
 };
 
 /* Takes the lock, reads or creates the folder's identity and starts a new life (incarnation + 1, durable). node_id: as configured; a folder of
@@ -28,6 +29,8 @@ struct identity {
 int identity_open(struct env *env, const char *dir, uint32_t node_id, struct identity *out, char err[256]);
 /* Durable change of cluster id / lanes / end note. 0 or -errno. */
 int identity_save(struct env *env, const char *dir, const struct identity *id);
+/* Gives the lock back (as the end of the process does). */
+void identity_close(struct env *env, struct identity *id);
 
 /* ---- bytes (4096: magic, version, checksum; storage/README.md) ---- */
 enum { IDENTITY_BYTES = 4096 };

@@ -200,7 +200,7 @@ int journal_read(struct journal *j, struct journal_read *r)
     r->next = NULL;
     r->impl = NULL;
     r->data = NULL;
-    if (r->place.segment == 0 || r->place.pos < JF_DATA + JF_RECORD_HEADER_SIZE) {
+    if (r->place.pos < JF_DATA + JF_RECORD_HEADER_SIZE || segment_find(j, r->place.segment) == NULL) {
         finish(r, -ENOENT, NULL);
         return 1;
     }

@@ -37,7 +37,7 @@ struct recovery {
     struct jf_dirent *frees; /* free records */
     size_t n_frees, cap_frees;
     struct replay replay;
-    uint64_t vouched, damaged_records, lost_blocks, header_copies;
+    uint64_t vouched, damaged_records, damaged_blocks, lost_blocks, header_copies;
     struct recovered *rec;
     char *err;
 };
@@ -258,6 +258,7 @@ static size_t judge(struct journal *j, struct recovery *r, const struct segment 
         if (!b->complete && b->position + b->length > vouched) {
             return i;
         }
+        r->damaged_blocks += !b->complete;
         pos = (uint64_t)b->pos + b->length;
         seq = b->seq + 1;
         *end = (uint32_t)pos;
@@ -554,10 +555,11 @@ int journal_recover(struct journal *j, struct recovered *rec, char err[256])
         j->durable = j->end;
         j->durable_segment = j->active->number;
         j->durable_pos = j->active->tail;
-        if (rec->cut_bytes + r.damaged_records + r.lost_blocks + r.header_copies > 0) {
+        if (rec->cut_bytes + r.damaged_records + r.damaged_blocks + r.lost_blocks + r.header_copies > 0) {
             snprintf(rec->message, sizeof rec->message,
-                     "torn tail of %" PRIu64 " bytes cut; damaged: %" PRIu64 " records, %" PRIu64 " blocks or segments, %" PRIu64 " header copies (repaired)",
-                     rec->cut_bytes, r.damaged_records, r.lost_blocks, r.header_copies);
+                     "torn tail of %" PRIu64 " bytes cut; damage: %" PRIu64 " records, %" PRIu64 " blocks in part, %" PRIu64 " blocks or segments as a whole, %" PRIu64
+                     " segment headers in one copy (repaired)",
+                     rec->cut_bytes, r.damaged_records, r.damaged_blocks, r.lost_blocks, r.header_copies);
         }
     }
     free(r.names.files);

@@ -25,7 +25,16 @@ static void crash(struct world *w, struct world_node *n, enum sim_crash how)
     }
 }
 
-static void stopped(void *arg) { env_stop(node_env(((struct world_node *)arg)->node)); }
+static void stopped(void *arg) { env_stop(arg); }
+
+/* What SIGTERM does (server/main.c). */
+static void stop_node(void *arg)
+{
+    struct world_node *n = arg;
+    if (n->node != NULL) {
+        node_stop(n->node, stopped, node_env(n->node));
+    }
+}
 
 static void all_links(struct world *w, bool cut)
 {
@@ -153,7 +162,7 @@ static void strike(struct world *w)
     case FAULT_STOP:
         if (n->up && !n->paused && n->node != NULL) {
             restart_soon(w, n);
-            node_stop(n->node, stopped, n);
+            sim_call(node_env(n->node), sim_now_ns(w->sim), stop_node, n);
         }
         break;
     default:

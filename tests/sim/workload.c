@@ -264,9 +264,9 @@ static void readers_main(struct env *env, void *arg)
 
 /* ---- the driver's side ---- */
 
-static void start_puts(struct env_timer *t)
+static void start_puts(void *arg)
 {
-    struct workload *l = container_of(t, struct workload, create_timer);
+    struct workload *l = arg;
     for (unsigned i = 0; i < PRODUCERS; i++) {
         arm(&l->producers[i]);
     }
@@ -286,8 +286,7 @@ bool workload_ready(const struct workload *l) { return l->ready; }
 void workload_run(struct workload *l)
 {
     sim_client_start(sim_host_add(l->world->sim, "readers"), readers_main, l);
-    l->create_timer.cb = start_puts;
-    env_timer_start_ms(&l->create_timer, 1);
+    sim_call(l->producer_env, sim_now_ns(l->world->sim), start_puts, l);
 }
 
 void workload_stop_puts(struct workload *l) { l->stopped = true; }

@@ -169,6 +169,14 @@ static void on_final_batch(void *arg, uint64_t group, uint64_t first_offset, con
     free(scratch);
 }
 
+static void begin_final(void *arg)
+{
+    struct final_read *f = arg;
+    if (f->node->node != NULL) {
+        node_debug_read(f->node->node, workload_shard_group(f->world->workload, f->shard), on_final_batch, f);
+    }
+}
+
 /* Reads every replica of every shard; true if all agree on the end and the readers have it all. */
 static bool read_finals(struct world *w, struct final_read *reads)
 {
@@ -180,7 +188,7 @@ static bool read_finals(struct world *w, struct final_read *reads)
             if (w->nodes[i].node == NULL) {
                 return false;
             }
-            node_debug_read(w->nodes[i].node, workload_shard_group(w->workload, s), on_final_batch, f);
+            sim_call(node_env(w->nodes[i].node), sim_now_ns(w->sim), begin_final, f);
         }
     }
     sim_run_until(w->sim, sim_now_ns(w->sim) + 200 * MS);

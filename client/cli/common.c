@@ -1,0 +1,309 @@
+/* What the commands share: the loop, requests, output. */
+#include "client/cli/cli.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <time.h>
+
+int cli_error(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    fputs("sluice: ", stderr);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return CLI_FAILED;
+}
+
+int cli_failed(const char *what, int code, enum sluice_outcome outcome, const char *message, const char *hint)
+{
+    fprintf(stderr, "sluice: %s: %s%s%s%s\n", what, sluice_error_text(code), message[0] != '\0' ? " (" : "", message, message[0] != '\0' ? ")" : "");
+    if (hint[0] != '\0') {
+        fprintf(stderr, "  %s\n", hint);
+    }
+    if (outcome == SLUICE_UNKNOWN) {
+        fputs("  It is not known whether it was carried out.\n", stderr);
+    }
+    return outcome == SLUICE_UNKNOWN ? CLI_UNKNOWN : CLI_FAILED;
+}
+
+/* ---- the loop -------------------------------------------------------------------------------------------------------------- */
+
+bool cli_open(struct cli *c)
+{
+    if (c->client != NULL) {
+        return true;
+    }
+    if (c->env == NULL && env_uv_open(&c->env) != 0) {
+        cli_error("cannot open an event loop");
+        return false;
+    }
+    const struct sluice_client_options o = {.endpoints = c->endpoints, .agent = "sluice-cli/" SLUICE_VERSION};
+    if (sluice_client_open(c->env, &o, &c->client) != 0) {
+        cli_error("the list of endpoints '%s' cannot be read: host:port,host:port,...", c->endpoints);
+        return false;
+    }
+    return true;
+}
+
+static void client_closed(void *user)
+{
+    struct cli *c = user;
+    c->closed = true;
+    env_stop(c->env);
+}
+
+void cli_close(struct cli *c)
+{
+    if (c->client != NULL) {
+        sluice_client_close(c->client, client_closed, c);
+        while (!c->closed) {
+            env_uv_run(c->env);
+        }
+        c->client = NULL;
+    }
+    if (c->env != NULL) {
+        env_uv_close(c->env);
+        c->env = NULL;
+    }
+}
+
+struct sleep { struct env_timer timer; bool over; };
+
+static void sleep_over(struct env_timer *t)
+{
+    struct sleep *s = container_of(t, struct sleep, timer);
+    s->over = true;
+    env_stop(t->env);
+}
+
+void cli_sleep(struct cli *c, unsigned ms)
+{
+    struct sleep s = {0};
+    env_timer_init(c->env, &s.timer, sleep_over);
+    env_timer_start_ms(&s.timer, ms);
+    while (!s.over) {
+        env_uv_run(c->env);
+    }
+    env_timer_close(&s.timer);
+}
+
+/* ---- requests -------------------------------------------------------------------------------------------------------------- */
+
+struct asked {
+    struct cli *cli;
+    bool done;
+    int code;
+    enum sluice_outcome outcome;
+    char message[256], hint[256];
+    ProtobufCMessage *reply;
+};
+
+static void answered(const struct sluice_result *r, void *user)
+{
+    struct asked *a = user;
+    a->done = true;
+    a->code = r->code;
+    a->outcome = r->outcome;
+    snprintf(a->message, sizeof a->message, "%s", r->message);
+    snprintf(a->hint, sizeof a->hint, "%s", r->hint);
+    if (r->reply != NULL) {
+        size_t n = protobuf_c_message_get_packed_size(r->reply);
+        uint8_t *packed = xmalloc(n + 1);
+        protobuf_c_message_pack(r->reply, packed);
+        a->reply = protobuf_c_message_unpack(r->reply->descriptor, NULL, n, packed);
+        free(packed);
+    }
+    env_stop(a->cli->env);
+}
+
+static void ask(struct cli *c, enum frame_kind kind, const ProtobufCMessage *message, const struct sluice_call_options *o, struct asked *a)
+{
+    *a = (struct asked){.cli = c};
+    int code = sluice_call(c->client, kind, message, o, answered, a);
+    sluice_assert(code == 0);
+    while (!a->done) {
+        env_uv_run(c->env);
+    }
+}
+
+int cli_ask(struct cli *c, enum frame_kind kind, const ProtobufCMessage *message, const struct sluice_call_options *o, void *reply_out,
+            char *message_out, size_t message_size)
+{
+    struct asked a;
+    ask(c, kind, message, o, &a);
+    *(ProtobufCMessage **)reply_out = a.reply;
+    if (message_out != NULL) {
+        snprintf(message_out, message_size, "%s", a.message);
+    }
+    return a.code;
+}
+
+int cli_request(struct cli *c, enum frame_kind kind, const ProtobufCMessage *message, const struct sluice_call_options *o, void *reply_out)
+{
+    if (!cli_open(c)) {
+        return CLI_FAILED;
+    }
+    struct asked a;
+    ask(c, kind, message, o, &a);
+    if (a.code != 0) {
+        char what[64];
+        snprintf(what, sizeof what, "%s%s%s", c->command->noun, c->command->verb != NULL ? " " : "", c->command->verb != NULL ? c->command->verb : "");
+        return cli_failed(what, a.code, a.outcome, a.message, a.hint);
+    }
+    *(ProtobufCMessage **)reply_out = a.reply;
+    return 0;
+}
+
+void cli_free(void *message)
+{
+    if (message != NULL) {
+        protobuf_c_message_free_unpacked(message, NULL);
+    }
+}
+
+int cli_describe(struct cli *c, const char *stream, Sluice__StreamReply **reply)
+{
+    Sluice__StreamDescribe m = SLUICE__STREAM_DESCRIBE__INIT;
+    m.name = (char *)(uintptr_t)stream;
+    int status = cli_request(c, FRAME_STREAM_DESCRIBE, &m.base, NULL, reply);
+    if (status == 0 && (*reply)->stream == NULL) {
+        cli_free(*reply);
+        return cli_error("the node's answer names no stream");
+    }
+    return status;
+}
+
+bool cli_wait_active(struct cli *c, const char *stream, unsigned ms)
+{
+    Sluice__StreamDescribe m = SLUICE__STREAM_DESCRIBE__INIT;
+    m.name = (char *)(uintptr_t)stream;
+    uint64_t end = env_clock_ns(c->env) + ms * 1000000ull;
+    while (env_clock_ns(c->env) < end) {
+        Sluice__StreamReply *reply;
+        int code = cli_ask(c, FRAME_STREAM_DESCRIBE, &m.base, NULL, &reply, NULL, 0);
+        bool active = code == 0 && reply->stream != NULL && reply->stream->status == SLUICE__STREAM_INFO__STATUS__ACTIVE;
+        for (size_t i = 0; active && i < reply->stream->n_shards; i++) {
+            active = !reply->stream->shards[i]->open || reply->stream->shards[i]->leader != 0;
+        }
+        cli_free(reply);
+        if (active) {
+            return true;
+        }
+        cli_sleep(c, 30);
+    }
+    return false;
+}
+
+/* ---- texts ----------------------------------------------------------------------------------------------------------------- */
+
+bool cli_parse_time(const char *text, uint64_t *ms)
+{
+    struct tm tm = {0};
+    char *end = strptime(text, "%Y-%m-%d", &tm);
+    double fraction = 0;
+    if (end != NULL) {
+        if (*end == 'T' || *end == ' ') {
+            char *rest = strptime(end + 1, "%H:%M:%S", &tm);
+            end = rest != NULL ? rest : strptime(end + 1, "%H:%M", &tm);
+        }
+        if (end == NULL) {
+            return false;
+        }
+        if (*end == '.') {
+            fraction = strtod(end, &end);
+        }
+        time_t s = timegm(&tm);
+        if (*end == 'Z') {
+            end++;
+        }
+        if (*end != '\0' || s < 0) {
+            return false;
+        }
+        *ms = (uint64_t)s * 1000 + (uint64_t)(fraction * 1000);
+        return true;
+    }
+    double s = strtod(text, &end);
+    if (end == text || *end != '\0' || !(s >= 0) || s > 1e11) {
+        return false;
+    }
+    *ms = (uint64_t)(s * 1000 + 0.5);
+    return true;
+}
+
+void cli_hash_text(const ProtobufCBinaryData *d, char text[40])
+{
+    text[0] = '\0';
+    if (d->len == 16) {
+        struct hash128 h;
+        memcpy(h.b, d->data, 16);
+        hash_to_decimal(&h, text);
+    }
+}
+
+json_t *cli_ids(const uint32_t *ids, size_t n)
+{
+    json_t *a = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(a, json_integer(ids[i]));
+    }
+    return a;
+}
+
+void cli_print_json(json_t *j)
+{
+    json_dumpf(j, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(j);
+}
+
+void cli_table_cell(struct cli_table *t, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *text;
+    int n = vasprintf(&text, format, args);
+    va_end(args);
+    sluice_assert(n >= 0);
+    t->cells = xrealloc(t->cells, (t->n + 1) * sizeof *t->cells);
+    t->cells[t->n++] = text;
+}
+
+void cli_table_print(struct cli_table *t, FILE *to)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        size_t column = i % t->columns, width = 0;
+        for (size_t j = column; j < t->n; j += t->columns) {
+            width = max_u64(width, strlen(t->cells[j]));
+        }
+        if (column == t->columns - 1) {
+            fprintf(to, "%s\n", t->cells[i]);
+        } else {
+            fprintf(to, "%-*s  ", (int)width, t->cells[i]);
+        }
+    }
+    cli_table_free(t);
+}
+
+void cli_table_free(struct cli_table *t)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        free(t->cells[i]);
+    }
+    free(t->cells);
+    t->cells = NULL;
+    t->n = 0;
+}
+
+const char *cli_bytes(double n, char out[32])
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+    unsigned u = 0;
+    while (n >= 1000 && u + 1 < ARRAY_LEN(units)) {
+        n /= 1000;
+        u++;
+    }
+    snprintf(out, 32, u == 0 ? "%.0f %s" : "%.1f %s", n, units[u]);
+    return out;
+}

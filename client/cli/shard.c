@@ -1,0 +1,121 @@
+/* sluice shard list|transfer */
+#include "client/cli/cli.h"
+
+#include <stdlib.h>
+
+/* The end of each shard, asked of its leader: the map's numbers are those of whichever node answered. */
+struct ends { struct cli *cli; size_t waiting; };
+struct end { struct ends *all; Sluice__ShardInfo *shard; };
+
+static void end_known(const struct sluice_result *r, void *user)
+{
+    struct end *e = user;
+    if (r->code == 0) {
+        const Sluice__PositionReply *p = (const Sluice__PositionReply *)r->reply;
+        e->shard->first_offset = p->first_offset;
+        e->shard->end_offset = p->offset;
+    }
+    if (--e->all->waiting == 0) {
+        env_stop(e->all->cli->env);
+    }
+}
+
+static void ask_ends(struct cli *c, const char *stream, Sluice__StreamInfo *s)
+{
+    struct ends all = {.cli = c};
+    struct end *each = xcalloc(s->n_shards + 1, sizeof *each);
+    for (size_t i = 0; i < s->n_shards; i++) {
+        Sluice__Position m = SLUICE__POSITION__INIT;
+        m.shard = s->shards[i]->shard;
+        m.kind = SLUICE__POSITION__KIND__LATEST;
+        const struct sluice_call_options o = {.stream = stream, .shard = m.shard, .timeout_ms = 2000};
+        each[i] = (struct end){.all = &all, .shard = s->shards[i]};
+        if (sluice_call(c->client, FRAME_POSITION, &m.base, &o, end_known, &each[i]) == 0) {
+            all.waiting++;
+        }
+    }
+    while (all.waiting > 0) {
+        env_uv_run(c->env);
+    }
+    free(each);
+}
+
+static int list(struct cli *c)
+{
+    Sluice__StreamReply *reply;
+    int status = cli_describe(c, c->words[0], &reply);
+    if (status != 0) {
+        return status;
+    }
+    ask_ends(c, c->words[0], reply->stream);
+    json_t *all = json_array();
+    struct cli_table t = {.columns = 7};
+    static const char *const heads[] = {"SHARD", "STATE", "LEADER", "REPLICAS", "FIRST", "NEXT", "START HASH"};
+    for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+        cli_table_cell(&t, "%s", heads[i]);
+    }
+    for (size_t i = 0; i < reply->stream->n_shards; i++) {
+        const Sluice__ShardInfo *s = reply->stream->shards[i];
+        char start[40], end[40], replicas[128] = "";
+        cli_hash_text(&s->hash_first, start);
+        cli_hash_text(&s->hash_last, end);
+        for (size_t j = 0; j < s->n_replicas && strlen(replicas) + 16 < sizeof replicas; j++) {
+            sprintf(replicas + strlen(replicas), "%s%u", j > 0 ? "," : "", s->replicas[j]);
+        }
+        json_t *leader = s->leader != 0 ? json_integer(s->leader) : json_null();
+        json_array_append_new(all, json_pack("{s:I, s:o, s:o, s:b, s:o, s:s, s:s, s:I, s:I}", "shard", (json_int_t)s->shard, "leader", leader, "replicas",
+                                             cli_ids(s->replicas, s->n_replicas), "open", s->open, "parents", cli_ids(s->parents, s->n_parents), "start_hash",
+                                             start, "end_hash", end, "first", (json_int_t)s->first_offset, "next", (json_int_t)s->end_offset));
+        cli_table_cell(&t, "%u", s->shard);
+        cli_table_cell(&t, "%s", s->open ? "open" : "closed");
+        if (s->leader != 0) {
+            cli_table_cell(&t, "%u", s->leader);
+        } else {
+            cli_table_cell(&t, "none");
+        }
+        cli_table_cell(&t, "%s", replicas);
+        cli_table_cell(&t, "%llu", (unsigned long long)s->first_offset);
+        cli_table_cell(&t, "%llu", (unsigned long long)s->end_offset);
+        cli_table_cell(&t, "%s", start);
+    }
+    cli_free(reply);
+    if (c->json) {
+        cli_print_json(all);
+        cli_table_free(&t);
+    } else {
+        cli_table_print(&t, stdout);
+        json_decref(all);
+    }
+    return CLI_DONE;
+}
+
+const struct cli_command cli_shard_list = {"shard", "list", "STREAM", 1, 1, "List a stream's shards with their leaders, replicas and offsets.", {{NULL}}, list};
+
+static int transfer(struct cli *c)
+{
+    uint64_t shard, to;
+    if (!cli_parse_number(c->words[1], &shard) || shard > UINT32_MAX) {
+        return cli_usage(c, "a shard's number is needed, not '%s'", c->words[1]);
+    }
+    if (!cli_number(c, "to", 0, 1, UINT32_MAX, &to)) {
+        return CLI_USAGE;
+    }
+    Sluice__Transfer m = SLUICE__TRANSFER__INIT;
+    m.shard = (uint32_t)shard;
+    m.to_node = (uint32_t)to;
+    const struct sluice_call_options o = {.stream = c->words[0], .shard = (uint32_t)shard};
+    Sluice__Empty *reply;
+    int status = cli_request(c, FRAME_TRANSFER, &m.base, &o, &reply);
+    if (status == 0) {
+        cli_free(reply);
+        if (c->json) {
+            cli_print_json(json_pack("{s:I}", "shard", (json_int_t)shard));
+        } else {
+            fprintf(stderr, "the leadership of shard %llu was handed over\n", (unsigned long long)shard);
+        }
+    }
+    return status;
+}
+
+const struct cli_command cli_shard_transfer = {
+    "shard", "transfer", "STREAM SHARD", 2, 2, "Hand a shard's leadership to another replica.", {{"to", "NODE", "to which node (default: any)"}}, transfer};

@@ -1,0 +1,233 @@
+/* sluice stream create|update|list|describe|delete */
+#include "client/cli/cli.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+enum { ACTIVE_WAIT_MS = 30000 };
+
+static const char *status_text(int status)
+{
+    static const char *const texts[] = {"CREATING", "ACTIVE", "UPDATING", "DELETING"};
+    return status >= 0 && status < (int)ARRAY_LEN(texts) ? texts[status] : "UNKNOWN";
+}
+
+static void id_text(const ProtobufCBinaryData *id, char text[33])
+{
+    text[0] = '\0';
+    for (size_t i = 0; i < id->len && i < 16; i++) {
+        sprintf(text + 2 * i, "%02x", id->data[i]);
+    }
+}
+
+static void time_text(uint64_t ms, char text[32])
+{
+    time_t s = (time_t)(ms / 1000);
+    struct tm tm;
+    gmtime_r(&s, &tm);
+    strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+static json_t *stream_json(const Sluice__StreamInfo *s)
+{
+    char id[33], created[32];
+    id_text(&s->id, id);
+    time_text(s->created_ms, created);
+    size_t open = 0;
+    for (size_t i = 0; i < s->n_shards; i++) {
+        open += s->shards[i]->open;
+    }
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:s, s:b}", "name", s->name, "account", s->account, "id", id, "status",
+                          status_text((int)s->status), "retention_hours", (int)s->retention_hours, "replicas", (int)s->replicas, "created", created,
+                          "limits", s->limits_off ? "off" : "kinesis", "on_demand", s->on_demand);
+    json_object_set_new(j, "shards", json_integer((json_int_t)(s->n_shards > 0 ? s->n_shards : s->shard_count)));
+    if (s->n_shards > 0) {
+        json_object_set_new(j, "open_shards", json_integer((json_int_t)open));
+    }
+    return j;
+}
+
+static int print_stream(struct cli *c, const Sluice__StreamInfo *s)
+{
+    if (c->json) {
+        cli_print_json(stream_json(s));
+        return CLI_DONE;
+    }
+    char id[33], created[32];
+    id_text(&s->id, id);
+    time_text(s->created_ms, created);
+    uint64_t records = 0;
+    unsigned open = 0, leaderless = 0;
+    for (size_t i = 0; i < s->n_shards; i++) {
+        const Sluice__ShardInfo *sh = s->shards[i];
+        records += sh->end_offset - min_u64(sh->first_offset, sh->end_offset);
+        open += sh->open;
+        leaderless += sh->open && sh->leader == 0;
+    }
+    printf("name        %s\nstatus      %s\nid          %s\ncreated     %s\nshards      %zu (%u open%s)\nreplicas    %u\nretention   %u h\nlimits      %s%s\n"
+           "records     %llu\n",
+           s->name, status_text((int)s->status), id, created, s->n_shards > 0 ? s->n_shards : s->shard_count, open, leaderless > 0 ? ", some without a leader" : "",
+           s->replicas, s->retention_hours, s->limits_off ? "off" : "kinesis", s->on_demand ? ", on demand" : "", (unsigned long long)records);
+    return CLI_DONE;
+}
+
+static int create(struct cli *c)
+{
+    uint64_t shards, hours, replicas;
+    if (!cli_number(c, "shards", 1, 1, 10000, &shards) || !cli_number(c, "retention-hours", 0, 24, 8760, &hours) ||
+        !cli_number(c, "replicas", 0, 1, 7, &replicas)) {
+        return CLI_USAGE;
+    }
+    if (cli_flag(c, "on-demand") && cli_value(c, "shards") != NULL) {
+        return cli_usage(c, "--on-demand and --shards exclude each other");
+    }
+    Sluice__StreamCreate m = SLUICE__STREAM_CREATE__INIT;
+    m.name = (char *)(uintptr_t)c->words[0];
+    m.shards = (uint32_t)shards;
+    m.retention_hours = (uint32_t)hours;
+    m.replicas = (uint32_t)replicas;
+    m.on_demand = cli_flag(c, "on-demand");
+    Sluice__StreamReply *reply;
+    int status = cli_request(c, FRAME_STREAM_CREATE, &m.base, NULL, &reply);
+    if (status != 0) {
+        return status;
+    }
+    cli_free(reply);
+    if (!cli_flag(c, "no-wait") && !cli_wait_active(c, c->words[0], ACTIVE_WAIT_MS)) {
+        return cli_error("the stream '%s' was created, but not every shard has a leader after %d s", c->words[0], ACTIVE_WAIT_MS / 1000);
+    }
+    status = cli_describe(c, c->words[0], &reply);
+    if (status == 0) {
+        if (c->json) {
+            cli_print_json(stream_json(reply->stream));
+        } else {
+            fprintf(stderr, "created %s with %zu shard%s\n", c->words[0], reply->stream->n_shards, reply->stream->n_shards == 1 ? "" : "s");
+        }
+        cli_free(reply);
+    }
+    return status;
+}
+
+const struct cli_command cli_stream_create = {
+    "stream", "create", "NAME", 1, 1, "Create a stream and wait until its shards have leaders.",
+    {{"shards", "N", "number of shards (default 1)"},
+     {"on-demand", NULL, "let the cluster choose and change the number of shards"},
+     {"retention-hours", "H", "how long records are kept, 24 to 8760 (default 24)"},
+     {"replicas", "R", "copies of each shard (default: the cluster's)"},
+     {"no-wait", NULL, "do not wait for leaders"}},
+    create};
+
+static int update(struct cli *c)
+{
+    uint64_t hours;
+    if (!cli_number(c, "retention-hours", 0, 24, 8760, &hours)) {
+        return CLI_USAGE;
+    }
+    const char *limits = cli_value(c, "limits");
+    if (limits != NULL && strcmp(limits, "kinesis") != 0 && strcmp(limits, "off") != 0) {
+        return cli_usage(c, "--limits: kinesis or off, not '%s'", limits);
+    }
+    if (limits == NULL && hours == 0) {
+        return cli_usage(c, "nothing to change");
+    }
+    Sluice__StreamUpdate m = SLUICE__STREAM_UPDATE__INIT;
+    m.name = (char *)(uintptr_t)c->words[0];
+    m.retention_hours = (uint32_t)hours;
+    if (limits != NULL) {
+        m.limits = strcmp(limits, "off") == 0 ? SLUICE__STREAM_UPDATE__LIMITS__OFF : SLUICE__STREAM_UPDATE__LIMITS__KINESIS;
+    }
+    Sluice__StreamReply *reply;
+    int status = cli_request(c, FRAME_STREAM_UPDATE, &m.base, NULL, &reply);
+    if (status == 0) {
+        if (c->json && reply->stream != NULL) {
+            cli_print_json(stream_json(reply->stream));
+        } else if (!c->json) {
+            fprintf(stderr, "updated %s\n", c->words[0]);
+        }
+        cli_free(reply);
+    }
+    return status;
+}
+
+const struct cli_command cli_stream_update = {
+    "stream", "update", "NAME", 1, 1, "Change a stream's settings.",
+    {{"retention-hours", "H", "how long records are kept, 24 to 8760"}, {"limits", "kinesis|off", "throughput limits per shard"}},
+    update};
+
+static int list(struct cli *c)
+{
+    char after[256] = "";
+    bool more = true;
+    json_t *all = json_array();
+    struct cli_table t = {.columns = 5};
+    cli_table_cell(&t, "NAME");
+    cli_table_cell(&t, "STATUS");
+    cli_table_cell(&t, "SHARDS");
+    cli_table_cell(&t, "RETENTION");
+    cli_table_cell(&t, "LIMITS");
+    while (more) {
+        Sluice__StreamList m = SLUICE__STREAM_LIST__INIT;
+        m.after = after;
+        m.limit = 1000;
+        Sluice__StreamListReply *reply;
+        int status = cli_request(c, FRAME_STREAM_LIST, &m.base, NULL, &reply);
+        if (status != 0) {
+            json_decref(all);
+            return status;
+        }
+        for (size_t i = 0; i < reply->n_streams; i++) {
+            const Sluice__StreamInfo *s = reply->streams[i];
+            json_array_append_new(all, stream_json(s));
+            cli_table_cell(&t, "%s", s->name);
+            cli_table_cell(&t, "%s", status_text((int)s->status));
+            cli_table_cell(&t, "%u", s->shard_count);
+            cli_table_cell(&t, "%u h", s->retention_hours);
+            cli_table_cell(&t, "%s", s->limits_off ? "off" : "kinesis");
+            snprintf(after, sizeof after, "%s", s->name);
+        }
+        more = reply->more && reply->n_streams > 0;
+        cli_free(reply);
+    }
+    if (c->json) {
+        cli_print_json(all);
+        cli_table_free(&t);
+    } else {
+        cli_table_print(&t, stdout);
+        json_decref(all);
+    }
+    return CLI_DONE;
+}
+
+const struct cli_command cli_stream_list = {"stream", "list", "", 0, 0, "List the streams.", {{NULL}}, list};
+
+static int describe(struct cli *c)
+{
+    Sluice__StreamReply *reply;
+    int status = cli_describe(c, c->words[0], &reply);
+    if (status == 0) {
+        print_stream(c, reply->stream);
+        cli_free(reply);
+    }
+    return status;
+}
+
+const struct cli_command cli_stream_describe = {"stream", "describe", "NAME", 1, 1, "Tell about one stream.", {{NULL}}, describe};
+
+static int delete(struct cli *c)
+{
+    Sluice__StreamDelete m = SLUICE__STREAM_DELETE__INIT;
+    m.name = (char *)(uintptr_t)c->words[0];
+    Sluice__StreamReply *reply;
+    int status = cli_request(c, FRAME_STREAM_DELETE, &m.base, NULL, &reply);
+    if (status == 0) {
+        cli_free(reply);
+        if (c->json) {
+            cli_print_json(json_pack("{s:s}", "deleted", c->words[0]));
+        } else {
+            fprintf(stderr, "deleted %s\n", c->words[0]);
+        }
+    }
+    return status;
+}
+
+const struct cli_command cli_stream_delete = {"stream", "delete", "NAME", 1, 1, "Delete a stream and its records.", {{NULL}}, delete};

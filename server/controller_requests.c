@@ -1,0 +1,553 @@
+/* What each control request does on the controller's leader, and the checks where it enters the cluster. */
+#include "server/controller_impl.h"
+
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/formation.h"
+
+/* ---- checks and defaults, on the node that has the client ---- */
+
+/* Packs a completed message. */
+static void repack(const void *protobuf_message, uint8_t **out, size_t *len)
+{
+    *len = protobuf_c_message_get_packed_size(protobuf_message);
+    *out = xmalloc(*len + 1);
+    protobuf_c_message_pack(protobuf_message, *out);
+}
+
+/* Fields of these messages are borrowed from the stack or the settings while they are packed, then restored before the message is freed. */
+struct completion { uint8_t id[16]; ProtobufCBinaryData old_id; char *old_account; };
+
+static int complete(struct controller *c, struct completion *x, ProtobufCBinaryData *request_id, char **account, const char **why)
+{
+    x->old_id = *request_id;
+    x->old_account = *account;
+    if (request_id->len != 0 && request_id->len != 16) {
+        *why = "request_id must have 16 bytes";
+        return SLUICE_E_INVALID;
+    }
+    if (request_id->len == 0) {
+        env_random(c->o.env, x->id, sizeof x->id);
+        *request_id = (ProtobufCBinaryData){.len = 16, .data = x->id};
+    }
+    if ((*account)[0] == '\0') {
+        *account = (char *)c->settings->account;
+    }
+    if (!account_ok(*account)) {
+        *why = "account must be 12 digits";
+        return SLUICE_E_INVALID;
+    }
+    return SLUICE_E_OK;
+}
+
+static int check_create(struct controller *c, const Sluice__StreamCreate *m, const char **why)
+{
+    if (!stream_name_ok(m->name)) {
+        *why = "a stream's name has 1 to 128 characters of a-z A-Z 0-9 _ . -";
+        return SLUICE_E_INVALID;
+    }
+    if (m->shards < 1 || m->shards > STREAM_SHARDS_MAX) {
+        *why = "shards must be 1 to 10000";
+        return SLUICE_E_INVALID;
+    }
+    if (m->retention_hours != 0 && (m->retention_hours < 24 || m->retention_hours > 8760)) {
+        *why = "retention must be 24 to 8760 hours";
+        return SLUICE_E_INVALID;
+    }
+    if (m->replicas > STREAM_REPLICAS_MAX) {
+        *why = "at most 5 replicas";
+        return SLUICE_E_INVALID;
+    }
+    (void)c;
+    return SLUICE_E_OK;
+}
+
+#define NORMALIZE_BEGIN(lower, Type) \
+    Sluice__##Type *m = sluice__##lower##__unpack(NULL, len, message); \
+    if (m == NULL) { \
+        return SLUICE_E_PROTOCOL; \
+    }
+
+static int normalize_create(struct controller *c, const void *message, size_t len, uint8_t **out, size_t *out_len, const char **why)
+{
+    NORMALIZE_BEGIN(stream_create, StreamCreate)
+    struct completion x;
+    int code = complete(c, &x, &m->request_id, &m->account, why);
+    code = code != SLUICE_E_OK ? code : check_create(c, m, why);
+    if (code == SLUICE_E_OK) {
+        repack(m, out, out_len);
+    }
+    m->request_id = x.old_id;
+    m->account = x.old_account;
+    sluice__stream_create__free_unpacked(m, NULL);
+    return code;
+}
+
+static int normalize_update(struct controller *c, const void *message, size_t len, uint8_t **out, size_t *out_len, const char **why)
+{
+    NORMALIZE_BEGIN(stream_update, StreamUpdate)
+    struct completion x;
+    int code = complete(c, &x, &m->request_id, &m->account, why);
+    if (code == SLUICE_E_OK && m->retention_hours != 0 && (m->retention_hours < 24 || m->retention_hours > 8760)) {
+        *why = "retention must be 24 to 8760 hours";
+        code = SLUICE_E_INVALID;
+    }
+    if (code == SLUICE_E_OK) {
+        repack(m, out, out_len);
+    }
+    m->request_id = x.old_id;
+    m->account = x.old_account;
+    sluice__stream_update__free_unpacked(m, NULL);
+    return code;
+}
+
+static int normalize_delete(struct controller *c, const void *message, size_t len, uint8_t **out, size_t *out_len, const char **why)
+{
+    NORMALIZE_BEGIN(stream_delete, StreamDelete)
+    struct completion x;
+    int code = complete(c, &x, &m->request_id, &m->account, why);
+    if (code == SLUICE_E_OK) {
+        repack(m, out, out_len);
+    }
+    m->request_id = x.old_id;
+    m->account = x.old_account;
+    sluice__stream_delete__free_unpacked(m, NULL);
+    return code;
+}
+
+static int normalize_read(struct controller *c, bool list, const void *message, size_t len, uint8_t **out, size_t *out_len)
+{
+    if (list) {
+        NORMALIZE_BEGIN(stream_list, StreamList)
+        char *old = m->account;
+        m->account = old[0] == '\0' ? (char *)c->settings->account : old;
+        repack(m, out, out_len);
+        m->account = old;
+        sluice__stream_list__free_unpacked(m, NULL);
+    } else {
+        NORMALIZE_BEGIN(stream_describe, StreamDescribe)
+        char *old = m->account;
+        m->account = old[0] == '\0' ? (char *)c->settings->account : old;
+        repack(m, out, out_len);
+        m->account = old;
+        sluice__stream_describe__free_unpacked(m, NULL);
+    }
+    return SLUICE_E_OK;
+}
+
+int call_normalize(struct controller *c, uint8_t kind, const void *message, size_t len, uint8_t **out, size_t *out_len, const char **why)
+{
+    switch (kind) {
+    case FRAME_STREAM_CREATE:
+        return normalize_create(c, message, len, out, out_len, why);
+    case FRAME_STREAM_UPDATE:
+        return normalize_update(c, message, len, out, out_len, why);
+    case FRAME_STREAM_DELETE:
+        return normalize_delete(c, message, len, out, out_len, why);
+    case FRAME_STREAM_LIST:
+    case FRAME_STREAM_DESCRIBE:
+        return normalize_read(c, kind == FRAME_STREAM_LIST, message, len, out, out_len);
+    case FRAME_CLUSTER_STATUS:
+    case FRAME_NODE_CHANGE:
+    case FRAME_TRANSFER:
+    case FRAME_FORM:
+        *out = xmalloc(len + 1);
+        if (len > 0) {
+            memcpy(*out, message, len);
+        }
+        *out_len = len;
+        return SLUICE_E_OK;
+    default:
+        return SLUICE_E_NOT_SUPPORTED;
+    }
+}
+
+/* ---- on the leader ---- */
+
+/* What to do when the proposal's end is known: each kind has its own. */
+struct lead { struct call *call; void (*applied)(struct call *call, const struct controller_result *r); };
+
+static void lead_done(void *arg, int code, const struct controller_result *r)
+{
+    struct lead *l = arg;
+    struct call *call = l->call;
+    void (*applied)(struct call *, const struct controller_result *) = l->applied;
+    free(l);
+    call->pending--;
+    if (call->answered || r == NULL || (code == SLUICE_E_CONFLICT && call->kind == FRAME_STREAM_CREATE)) {
+        call_retry(call, code); /* an answered call is only freed there */
+        return;
+    }
+    controller_fresh_map(call->c);
+    applied(call, r);
+}
+
+static void lead(struct call *call, struct controller_entry *e, void (*applied)(struct call *call, const struct controller_result *r))
+{
+    struct lead *l = xmalloc(sizeof *l);
+    *l = (struct lead){.call = call, .applied = applied};
+    call->pending++;
+    call->state = CALL_PROPOSED;
+    int code = controller_propose(call->c, e, lead_done, l);
+    if (code != SLUICE_E_OK) {
+        free(l);
+        call->pending--;
+        call_retry(call, code);
+    }
+}
+
+unsigned controller_placement(struct controller *c, struct placement_node *out, bool up_only)
+{
+    const struct cluster_map *map = controller_fresh_map(c);
+    unsigned usable = 0;
+    for (unsigned i = 0; i < map->n_nodes; i++) {
+        const struct map_node *n = &map->nodes[i];
+        const struct actual_node *a = actual_node(c, n->id);
+        bool takes = n->state == NODE_ALIVE || (!up_only && n->state == NODE_DEAD);
+        out[i] = (struct placement_node){.id = n->id, .zone = n->zone};
+        out[i].usable = takes && (!up_only || (node_up(c, n->id) && a != NULL && !a->stopping));
+        usable += out[i].usable;
+    }
+    for (unsigned i = 0; i < map->n_streams; i++) {
+        for (unsigned k = 0; k < map->streams[i].n_shards; k++) {
+            const struct map_shard *s = &map->streams[i].shards[k];
+            for (unsigned n = 0; n < map->n_nodes; n++) {
+                out[n].leaders += s->preferred_leader == out[n].id;
+                out[n].replicas += cluster_map_replica(s, out[n].id) != NULL;
+            }
+        }
+    }
+    return usable;
+}
+
+static void create_applied(struct call *call, const struct controller_result *r)
+{
+    if (r->code != SLUICE_E_OK) {
+        call_error(call, r->code, NULL);
+        return;
+    }
+    memcpy(call->stream_id, r->stream_id, 16);
+    call->state = CALL_WAIT_ACTIVE;
+    calls_map_changed(call->c);
+}
+
+static void lead_create(struct call *call)
+{
+    struct controller *c = call->c;
+    Sluice__StreamCreate *m = sluice__stream_create__unpack(NULL, call->len, call->message);
+    sluice_assert(m != NULL);
+    struct controller_result known;
+    if (controller_machine_known_request(c->machine, m->request_id.data, &known)) {
+        sluice__stream_create__free_unpacked(m, NULL);
+        create_applied(call, &known);
+        return;
+    }
+    if (cluster_map_stream(controller_fresh_map(c), m->account, m->name) != NULL) {
+        /* Asked again after its id was forgotten, the entry would find that it is the same request. */
+        const struct map_stream *s = cluster_map_stream(c->map, m->account, m->name);
+        bool same = memcmp(s->request_id, m->request_id.data, 16) == 0;
+        struct controller_result r = {.code = same ? SLUICE_E_OK : SLUICE_E_EXISTS};
+        memcpy(r.stream_id, s->id, 16);
+        sluice__stream_create__free_unpacked(m, NULL);
+        create_applied(call, &r);
+        return;
+    }
+    struct placement_node nodes[NODES_MAX];
+    unsigned usable = controller_placement(c, nodes, true);
+    unsigned all = 0;
+    for (unsigned i = 0; i < c->map->n_nodes; i++) {
+        all += c->map->nodes[i].state == NODE_ALIVE || c->map->nodes[i].state == NODE_DEAD;
+    }
+    uint32_t replicas = m->replicas != 0 ? m->replicas : (uint32_t)min_u64(min_u64(c->settings->replicas, STREAM_REPLICAS_MAX), all);
+    if (usable < replicas) { /* nodes that are down now count too: they open their replicas when they come back */
+        usable = controller_placement(c, nodes, false);
+    }
+    if (usable < replicas) {
+        sluice__stream_create__free_unpacked(m, NULL);
+        call_error(call, SLUICE_E_INVALID, "more replicas than there are nodes");
+        return;
+    }
+    struct controller_entry e = {.kind = CONTROLLER_STREAM_CREATE, .shards = m->shards, .replicas = replicas, .on_demand = m->on_demand,
+                                 .retention_hours = m->retention_hours != 0 ? m->retention_hours : 24,
+                                 .limits_off = strcmp(c->settings->limits, "off") == 0, .record_max = (uint32_t)c->settings->record_max};
+    memcpy(e.request_id, m->request_id.data, 16);
+    env_random(c->o.env, e.stream_id, sizeof e.stream_id);
+    snprintf(e.account, sizeof e.account, "%s", m->account);
+    snprintf(e.name, sizeof e.name, "%s", m->name);
+    uint32_t *placement = xcalloc((size_t)m->shards * replicas, sizeof *placement);
+    uint32_t rotation = (uint32_t)c->map->next_group;
+    for (uint32_t i = 0; i < m->shards; i++) {
+        placement_choose(nodes, c->map->n_nodes, replicas, rotation + i, &placement[i * replicas]);
+    }
+    e.placement = placement;
+    lead(call, &e, create_applied);
+    free(placement);
+    sluice__stream_create__free_unpacked(m, NULL);
+}
+
+static void update_applied(struct call *call, const struct controller_result *r)
+{
+    if (r->code != SLUICE_E_OK) {
+        call_error(call, r->code, NULL);
+        return;
+    }
+    call_describe(call, cluster_map_stream_by_id(call->c->map, r->stream_id), FRAME_STREAM_UPDATE_REPLY);
+}
+
+static void lead_update(struct call *call)
+{
+    struct controller *c = call->c;
+    Sluice__StreamUpdate *m = sluice__stream_update__unpack(NULL, call->len, call->message);
+    sluice_assert(m != NULL);
+    const struct map_stream *s = cluster_map_stream(controller_fresh_map(c), m->account, m->name);
+    if (s == NULL) {
+        call_error(call, SLUICE_E_NOT_FOUND, NULL);
+    } else {
+        struct controller_entry e = {.kind = CONTROLLER_STREAM_UPDATE, .retention_hours = m->retention_hours,
+                                     .limits = m->limits == SLUICE__STREAM_UPDATE__LIMITS__OFF ? 2 : m->limits == SLUICE__STREAM_UPDATE__LIMITS__KINESIS ? 1 : 0};
+        memcpy(e.request_id, m->request_id.data, 16);
+        memcpy(e.stream_id, s->id, 16);
+        lead(call, &e, update_applied);
+    }
+    sluice__stream_update__free_unpacked(m, NULL);
+}
+
+static void delete_applied(struct call *call, const struct controller_result *r)
+{
+    if (r->code != SLUICE_E_OK) {
+        call_error(call, r->code, NULL);
+        return;
+    }
+    memcpy(call->stream_id, r->stream_id, 16);
+    call->state = CALL_WAIT_GONE;
+    calls_map_changed(call->c);
+}
+
+static void lead_delete(struct call *call)
+{
+    struct controller *c = call->c;
+    Sluice__StreamDelete *m = sluice__stream_delete__unpack(NULL, call->len, call->message);
+    sluice_assert(m != NULL);
+    struct controller_result known;
+    const struct map_stream *s = cluster_map_stream(controller_fresh_map(c), m->account, m->name);
+    if (controller_machine_known_request(c->machine, m->request_id.data, &known)) {
+        delete_applied(call, &known);
+    } else if (s == NULL) {
+        call_error(call, SLUICE_E_NOT_FOUND, NULL);
+    } else {
+        struct controller_entry e = {.kind = CONTROLLER_STREAM_DELETE};
+        memcpy(e.request_id, m->request_id.data, 16);
+        memcpy(e.stream_id, s->id, 16);
+        lead(call, &e, delete_applied);
+    }
+    sluice__stream_delete__free_unpacked(m, NULL);
+}
+
+static void node_applied(struct call *call, const struct controller_result *r)
+{
+    if (r->code != SLUICE_E_OK) {
+        call_error(call, r->code, r->code == SLUICE_E_CONFLICT ? "the node still holds replicas, or it is the only voter: drain it first" : NULL);
+        return;
+    }
+    Sluice__Empty m = SLUICE__EMPTY__INIT;
+    call_answer(call, FRAME_NODE_CHANGE_REPLY, &m);
+}
+
+static void lead_node(struct call *call)
+{
+    Sluice__NodeChange *m = sluice__node_change__unpack(NULL, call->len, call->message);
+    if (m == NULL) {
+        call_error(call, SLUICE_E_PROTOCOL, NULL);
+        return;
+    }
+    const struct map_node *n = cluster_map_node(controller_fresh_map(call->c), m->node);
+    struct controller_entry e = {.kind = CONTROLLER_NODE_STATE};
+    e.node.id = m->node;
+    const char *why = NULL;
+    switch (m->kind) {
+    case SLUICE__NODE_CHANGE__KIND__ADD:
+        e.kind = CONTROLLER_NODE;
+        if (m->node == 0 || m->node > 65535 || !formation_parse_address(m->address, e.node.host, &e.node.port)) {
+            why = "a node needs a number of 1 to 65535 and an address host:port";
+        } else if (strlen(m->zone) >= sizeof e.node.zone) {
+            why = "the zone's name is too long";
+        } else {
+            snprintf(e.node.zone, sizeof e.node.zone, "%s", m->zone);
+        }
+        break;
+    case SLUICE__NODE_CHANGE__KIND__DRAIN:
+        e.node.state = NODE_DRAINING;
+        break;
+    case SLUICE__NODE_CHANGE__KIND__UNDRAIN:
+        e.node.state = NODE_ALIVE;
+        why = n != NULL && n->state != NODE_DRAINING ? "the node is not draining" : NULL;
+        break;
+    case SLUICE__NODE_CHANGE__KIND__REMOVE:
+        e.node.state = NODE_REMOVED;
+        break;
+    default:
+        why = "unknown kind of change";
+    }
+    sluice__node_change__free_unpacked(m, NULL);
+    if (why != NULL) {
+        call_error(call, SLUICE_E_INVALID, why);
+    } else if (n == NULL && e.kind == CONTROLLER_NODE_STATE) {
+        call_error(call, SLUICE_E_NOT_FOUND, "no such node");
+    } else {
+        lead(call, &e, node_applied);
+    }
+}
+
+static void transfer_done(void *arg, int code)
+{
+    struct call *call = arg;
+    call->pending--;
+    if (call->answered) {
+        call_retry(call, code);
+    } else if (code == SLUICE_E_OK) {
+        Sluice__Empty m = SLUICE__EMPTY__INIT;
+        call_answer(call, FRAME_TRANSFER_REPLY, &m);
+    } else {
+        call_error(call, code, NULL);
+    }
+}
+
+static void lead_transfer(struct call *call)
+{
+    struct controller *c = call->c;
+    Sluice__Transfer *m = sluice__transfer__unpack(NULL, call->len, call->message);
+    const struct map_stream *s = m != NULL && m->stream_id.len == 16 ? cluster_map_stream_by_id(controller_fresh_map(c), m->stream_id.data) : NULL;
+    uint32_t shard = m != NULL ? m->shard : 0;
+    uint32_t to = m != NULL ? m->to_node : 0;
+    if (m != NULL) {
+        sluice__transfer__free_unpacked(m, NULL);
+    }
+    if (s == NULL || shard >= s->n_shards) {
+        call_error(call, SLUICE_E_NOT_FOUND, NULL);
+        return;
+    }
+    const struct map_replica *r = to != 0 ? cluster_map_replica(&s->shards[shard], to) : NULL;
+    if (to != 0 && (r == NULL || r->joining || r->leaving)) {
+        call_error(call, SLUICE_E_INVALID, "that node has no voting replica of the shard");
+        return;
+    }
+    struct actual_group *a = actual_group(c, s->shards[shard].group);
+    if (!group_led(c, a)) {
+        call_error(call, SLUICE_E_NOT_READY, NULL);
+        return;
+    }
+    if (to == a->leader) {
+        Sluice__Empty empty = SLUICE__EMPTY__INIT;
+        call_answer(call, FRAME_TRANSFER_REPLY, &empty);
+        return;
+    }
+    call->pending++;
+    call->state = CALL_ORDERED;
+    int code = controller_order(c, a->leader, a->group, SLUICE__REPLICA_ORDER__KIND__TRANSFER, r != NULL ? raft_id_make(to, r->generation) : 0, transfer_done, call);
+    if (code != SLUICE_E_OK) {
+        call->pending--;
+        call_error(call, code, NULL);
+    }
+}
+
+/* ---- joining (formation.h) ---- */
+
+static void join_applied(struct call *call, const struct controller_result *r)
+{
+    const struct cluster_map *map = call->c->map;
+    Sluice__FormReply m = SLUICE__FORM_REPLY__INIT;
+    Sluice__NodeInfo nodes[NODES_MAX];
+    Sluice__NodeInfo *list[NODES_MAX];
+    char addresses[NODES_MAX][80];
+    m.formed = true;
+    m.cluster_id = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)map->cluster_id};
+    m.accepted = r->code == SLUICE_E_OK;
+    m.controller_generation = r->generation;
+    for (unsigned i = 0; i < map->n_nodes; i++) {
+        sluice__node_info__init(&nodes[i]);
+        controller_address(&map->nodes[i], addresses[i]);
+        nodes[i].id = map->nodes[i].id;
+        nodes[i].address = addresses[i];
+        nodes[i].state = (Sluice__NodeInfo__State)map->nodes[i].state;
+        nodes[i].incarnation = map->nodes[i].incarnation;
+        list[i] = &nodes[i];
+    }
+    m.n_nodes = map->n_nodes;
+    m.nodes = list;
+    call_answer(call, FRAME_FORM_REPLY, &m);
+}
+
+/* A node that was told to join is added first; then its wish is looked at again. */
+static void join_added(struct call *call, const struct controller_result *r)
+{
+    if (r->code != SLUICE_E_OK) {
+        call_error(call, r->code, NULL);
+    } else {
+        call_lead(call);
+    }
+}
+
+static void lead_form(struct call *call)
+{
+    struct controller *c = call->c;
+    bool add = false;
+    Sluice__Form *m = sluice__form__unpack(NULL, call->len, call->message);
+    struct controller_entry e = {.kind = CONTROLLER_NODE_LIFE};
+    bool ok = m != NULL && m->node > 0 && m->node <= 65535 && m->n_nodes == 1 && m->nodes[0]->id == m->node && m->incarnation > 0;
+    controller_fresh_map(c);
+    bool same = ok && m->cluster_id.len == 16 && memcmp(m->cluster_id.data, c->map->cluster_id, 16) == 0;
+    if (ok) {
+        const Sluice__NodeInfo *n = m->nodes[0];
+        e.node.id = m->node;
+        e.incarnation = m->incarnation;
+        e.life = m->blank ? LIFE_BLANK : LIFE_CONTROLLER_LOST;
+        ok = formation_parse_address(n->address, e.node.host, &e.node.port) && strlen(n->zone) < sizeof e.node.zone && strlen(n->kinesis) < sizeof e.node.kinesis
+             && strlen(n->admin) < sizeof e.node.admin;
+        snprintf(e.node.zone, sizeof e.node.zone, "%s", n->zone);
+        snprintf(e.node.kinesis, sizeof e.node.kinesis, "%s", n->kinesis);
+        snprintf(e.node.admin, sizeof e.node.admin, "%s", n->admin);
+        const struct map_node *known = cluster_map_node(c->map, m->node);
+        add = n->state == SLUICE__NODE_INFO__STATE__JOINING && (known == NULL || known->state == NODE_REMOVED);
+    }
+    if (m != NULL) {
+        sluice__form__free_unpacked(m, NULL);
+    }
+    if (!ok) {
+        call_error(call, SLUICE_E_INVALID, "a node that joins tells its number, address and incarnation");
+    } else if (!same) {
+        call_error(call, SLUICE_E_WRONG_CLUSTER, NULL);
+    } else if (add) {
+        e.kind = CONTROLLER_NODE;
+        lead(call, &e, join_added);
+    } else {
+        lead(call, &e, join_applied);
+    }
+}
+
+void call_lead(struct call *call)
+{
+    switch (call->kind) {
+    case FRAME_STREAM_CREATE:
+        lead_create(call);
+        break;
+    case FRAME_STREAM_UPDATE:
+        lead_update(call);
+        break;
+    case FRAME_STREAM_DELETE:
+        lead_delete(call);
+        break;
+    case FRAME_NODE_CHANGE:
+        lead_node(call);
+        break;
+    case FRAME_TRANSFER:
+        lead_transfer(call);
+        break;
+    case FRAME_FORM:
+        lead_form(call);
+        break;
+    default:
+        call_error(call, SLUICE_E_NOT_SUPPORTED, NULL);
+    }
+}

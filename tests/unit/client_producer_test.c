@@ -1,0 +1,561 @@
+/* The producer against a fake cluster: every accepted record is completed once, acknowledged ones are in the store exactly once, and the order
+ * per shard holds through errors, broken connections, lost answers, silent and changing leaders, forgotten producers and a reshard. */
+#include "client_fake.h"
+
+enum { KEYS = 16, RECORDS_MAX = 20000 };
+
+struct load {
+    struct fake *fake;
+    struct sluice_client *client;
+    struct sluice_producer *producer;
+    uint32_t total, next, completed, acked, failed, unknown;
+    uint32_t seen[RECORDS_MAX];       /* how often record i is in the store */
+    int outcome[RECORDS_MAX];         /* -1 not completed, else enum sluice_outcome */
+    uint64_t last_offset[FAKE_SHARDS];
+    bool any[FAKE_SHARDS];
+    unsigned max_attempts;
+    int last_code;
+    int64_t last_of_key[KEYS];
+    uint64_t in_store;
+    bool busy_seen;
+    bool check_order;
+};
+
+struct ref { struct load *load; uint32_t i; };
+static struct ref refs[RECORDS_MAX];
+
+static void put_done(const struct sluice_put_result *r, void *user)
+{
+    struct ref *ref = user;
+    struct load *l = ref->load;
+    assert_int_equal(l->outcome[ref->i], -1); /* completed once */
+    l->outcome[ref->i] = (int)r->outcome;
+    l->completed++;
+    l->acked += r->outcome == SLUICE_DONE;
+    l->failed += r->outcome == SLUICE_REJECTED;
+    l->unknown += r->outcome == SLUICE_UNKNOWN;
+    if (r->code == 0) {
+        assert_true(!l->any[r->shard] || r->offset > l->last_offset[r->shard]);
+        l->any[r->shard] = true;
+        l->last_offset[r->shard] = r->offset;
+        assert_int_equal(r->shard_created_s, 1000 + r->shard);
+    } else {
+        l->last_code = r->code;
+    }
+    l->max_attempts = r->attempts > l->max_attempts ? r->attempts : l->max_attempts;
+    if (l->completed == l->total) {
+        env_stop(l->fake->env);
+    }
+}
+
+static void feed(struct load *l)
+{
+    while (l->next < l->total) {
+        char key[16], data[64];
+        int key_len = snprintf(key, sizeof key, "k%u", l->next % KEYS);
+        int data_len = snprintf(data, sizeof data, "%u", l->next);
+        refs[l->next] = (struct ref){l, l->next};
+        l->outcome[l->next] = -1;
+        const struct sluice_record r = {.key = key, .key_len = (size_t)key_len, .data = data, .data_len = (size_t)data_len};
+        int code = sluice_producer_put(l->producer, &r, put_done, &refs[l->next]);
+        if (code == SLUICE_E_BUSY) {
+            l->busy_seen = true;
+            return;
+        }
+        assert_int_equal(code, 0);
+        l->next++;
+    }
+}
+
+static void writable(struct sluice_producer *p, void *user)
+{
+    struct load *l = user;
+    if (sluice_producer_error(p, NULL) == 0) {
+        feed(l);
+    } else {
+        env_stop(l->fake->env);
+    }
+}
+
+static struct load *load_open(struct fake *f, uint32_t total, const struct sluice_producer_options *options, const struct sluice_client_options *co)
+{
+    struct load *l = xcalloc(1, sizeof *l);
+    l->fake = f;
+    l->total = total;
+    l->client = fake_client(f, co);
+    struct sluice_producer_options o = options != NULL ? *options : (struct sluice_producer_options){.batch_bytes = 512};
+    o.writable = writable;
+    o.user = l;
+    assert_int_equal(sluice_producer_open(l->client, "s", &o, &l->producer), 0);
+    feed(l);
+    return l;
+}
+
+static void see(const struct batch_record *r, void *arg)
+{
+    struct load *l = arg;
+    char text[32] = "";
+    assert_true(r->data_len < sizeof text);
+    memcpy(text, r->data, r->data_len);
+    unsigned i = (unsigned)atoi(text);
+    assert_true(i < l->total);
+    l->seen[i]++;
+    l->in_store++;
+    unsigned key = i % KEYS;
+    assert_true((int64_t)i > l->last_of_key[key]); /* in the order of the puts */
+    l->last_of_key[key] = i;
+}
+
+static void look(struct load *l)
+{
+    for (unsigned k = 0; k < KEYS; k++) {
+        l->last_of_key[k] = -1;
+    }
+    for (uint32_t s = 0; s < FAKE_SHARDS; s++) {
+        fake_each(l->fake, s, see, l);
+    }
+    for (uint32_t i = 0; i < l->total; i++) {
+        if (l->outcome[i] == SLUICE_DONE) {
+            assert_int_equal(l->seen[i], 1);
+        } else if (l->outcome[i] == SLUICE_REJECTED) {
+            assert_int_equal(l->seen[i], 0);
+        } else {
+            assert_true(l->seen[i] <= 1);
+        }
+    }
+}
+
+static void load_close(struct load *l)
+{
+    sluice_producer_close(l->producer);
+    sluice_client_close(l->client, NULL, NULL);
+    fake_run(l->fake, 20);
+    fake_close(l->fake);
+    free(l);
+}
+
+/* ---- the plain course ---- */
+
+static void test_all_are_acknowledged_in_order(void **state)
+{
+    (void)state;
+    struct load *l = load_open(fake_open(4), 10000, NULL, NULL);
+    assert_false(fake_run(l->fake, 10000));
+    assert_int_equal(l->acked, 10000);
+    look(l);
+    assert_int_equal(l->in_store, 10000);
+    for (unsigned s = 0; s < 4; s++) {
+        assert_true(l->fake->shards[s].n_batches > 0); /* the fake refuses what is not the shard's */
+    }
+    assert_int_equal(l->fake->dup_offsets, 0);
+    load_close(l);
+}
+
+/* Shows that a lone record is sent at once and that gathering makes few batches of many records. */
+static void test_batches_grow_with_the_load(void **state)
+{
+    (void)state;
+    const struct sluice_producer_options o = {.batch_bytes = 16384};
+    struct load *l = load_open(fake_open(1), 1, &o, NULL);
+    assert_false(fake_run(l->fake, 2000));
+    l->total = 5000;
+    feed(l);
+    assert_false(fake_run(l->fake, 5000));
+    assert_true(l->fake->shards[0].n_batches < 40);
+    look(l);
+    load_close(l);
+}
+
+/* ---- failures that may be retried ---- */
+
+static int random_trouble(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
+{
+    (void)n;
+    (void)h;
+    (void)s;
+    unsigned *left = arg;
+    uint64_t dice = env_random_below(f->env, 12);
+    if (*left == 0 || dice >= 6) {
+        return FAKE_SERVE;
+    }
+    --*left;
+    switch (dice) {
+    case 0: return SLUICE_E_THROTTLED;
+    case 1: return SLUICE_E_NOT_READY;
+    case 2: return FAKE_APPLY_CUT;
+    case 3: return FAKE_CUT;
+    case 4: return SLUICE_E_UNKNOWN_OUTCOME;
+    default: return SLUICE_E_NOT_LEADER;
+    }
+}
+
+static void test_order_holds_through_trouble(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(3);
+    unsigned left = 60;
+    f->on_put = random_trouble;
+    f->arg = &left;
+    struct load *l = load_open(f, 3000, NULL, NULL);
+    assert_false(fake_run(f, 30000));
+    assert_int_equal(l->acked, 3000);
+    look(l);
+    assert_int_equal(l->in_store, 3000);
+    assert_int_equal(left, 0);
+    assert_true(f->dup_offsets > 0); /* some answers were lost: the node recognised the repetition */
+    load_close(l);
+}
+
+static int lose_second_answer(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
+{
+    (void)f;
+    (void)n;
+    (void)h;
+    (void)arg;
+    return s->n_batches == 1 ? FAKE_APPLY_CUT : FAKE_SERVE;
+}
+
+static void test_without_idempotence_an_unknown_outcome_is_told(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(1);
+    f->on_put = lose_second_answer;
+    const struct sluice_producer_options o = {.not_idempotent = true, .batch_bytes = 300};
+    struct load *l = load_open(f, 200, &o, NULL);
+    assert_false(fake_run(f, 5000));
+    assert_true(l->unknown > 0 && l->unknown < 200);
+    assert_int_equal(l->acked + l->unknown, 200);
+    look(l);
+    assert_int_equal(l->in_store, 200); /* the unknown ones were done, and not a second time */
+    load_close(l);
+}
+
+static void kill_timer(struct env_timer *t);
+struct later { struct env_timer timer; struct fake *fake; void (*fn)(struct fake *f); };
+static void kill_timer(struct env_timer *t)
+{
+    struct later *a = container_of(t, struct later, timer);
+    a->fn(a->fake);
+}
+static void later(struct later *a, struct fake *f, unsigned ms, void (*fn)(struct fake *f))
+{
+    *a = (struct later){.fake = f, .fn = fn};
+    env_timer_init(f->env, &a->timer, kill_timer);
+    env_timer_start_ms(&a->timer, ms);
+}
+
+static void elect_two(struct fake *f) { fake_lead(f, 0, 2); }
+
+static int pause_leader(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
+{
+    (void)h;
+    struct later *a = arg;
+    if (s->n_batches == 3 && a->fake == NULL) {
+        fake_node_pause(n, true); /* takes this one and says nothing any more */
+        later(a, f, 300, elect_two);
+        return FAKE_APPLY_MUTE;
+    }
+    return FAKE_SERVE;
+}
+
+static void test_a_silent_leader_is_left(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(1);
+    struct later a = {0};
+    f->on_put = pause_leader;
+    f->arg = &a;
+    struct load *l = load_open(f, 2000, NULL, NULL);
+    uint64_t start = env_now_ns(f->env);
+    assert_false(fake_run(f, 10000));
+    uint64_t took_ms = (env_now_ns(f->env) - start) / 1000000u;
+    assert_int_equal(l->acked, 2000);
+    assert_true(took_ms >= 1000 && took_ms < 3500);
+    look(l);
+    assert_int_equal(l->in_store, 2000);
+    assert_true(f->dup_offsets >= 1);
+    env_timer_close(&a.timer);
+    load_close(l);
+}
+
+static void elect_three(struct fake *f) { fake_lead(f, 0, 3); }
+
+static int kill_leader(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
+{
+    (void)h;
+    struct later *a = arg;
+    if (s->n_batches == 3 && a->fake == NULL) {
+        fake_node_kill(n);
+        later(a, f, 200, elect_three);
+        return FAKE_APPLY_MUTE;
+    }
+    return FAKE_SERVE;
+}
+
+static void test_a_killed_leader_is_left_at_once(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(1);
+    struct later a = {0};
+    f->on_put = kill_leader;
+    f->arg = &a;
+    struct load *l = load_open(f, 2000, NULL, NULL);
+    uint64_t start = env_now_ns(f->env);
+    assert_false(fake_run(f, 10000));
+    uint64_t took_ms = (env_now_ns(f->env) - start) / 1000000u;
+    assert_int_equal(l->acked, 2000);
+    assert_true(took_ms < 900); /* 200 of them without a leader */
+    look(l);
+    assert_int_equal(l->in_store, 2000);
+    env_timer_close(&a.timer);
+    load_close(l);
+}
+
+/* ---- ends and limits ---- */
+
+static int never_ready(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
+{
+    (void)f;
+    (void)n;
+    (void)h;
+    (void)arg;
+    return s->id == 0 ? SLUICE_E_NOT_READY : FAKE_SERVE;
+}
+
+static void test_delivery_timeout_tells_rejected(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(2);
+    f->on_put = never_ready;
+    const struct sluice_producer_options o = {.batch_bytes = 300, .delivery_timeout_ms = 700};
+    struct load *l = load_open(f, 400, &o, NULL);
+    assert_false(fake_run(f, 5000));
+    assert_true(l->failed > 0);
+    assert_int_equal(l->acked + l->failed, 400);
+    assert_int_equal(l->last_code, SLUICE_E_NOT_READY);
+    look(l);
+    load_close(l);
+}
+
+static int mute_then_refuse(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
+{
+    (void)n;
+    (void)h;
+    (void)arg;
+    (void)f;
+    return s->n_batches == 2 ? FAKE_CUT : s->n_batches > 2 ? FAKE_SERVE : FAKE_SERVE;
+}
+
+static void test_delivery_timeout_tells_unknown(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(1);
+    f->on_put = mute_then_refuse; /* the third batch never gets through and breaks the connection each time */
+    const struct sluice_producer_options o = {.batch_bytes = 300, .delivery_timeout_ms = 600};
+    struct load *l = load_open(f, 300, &o, NULL);
+    assert_false(fake_run(f, 8000));
+    assert_true(l->unknown > 0);
+    assert_int_equal(l->acked + l->unknown + l->failed, 300);
+    look(l);
+    load_close(l);
+}
+
+static int refuse_one(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
+{
+    (void)f;
+    (void)n;
+    (void)h;
+    unsigned *left = arg;
+    if (s->n_batches == 4 && *left > 0) {
+        --*left;
+        return SLUICE_E_INVALID;
+    }
+    return FAKE_SERVE;
+}
+
+/* A batch that is refused for good goes, and those behind it go on in a new epoch. */
+static void test_a_refused_batch_does_not_block(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(1);
+    unsigned left = 1;
+    f->on_put = refuse_one;
+    f->arg = &left;
+    struct load *l = load_open(f, 2000, NULL, NULL);
+    assert_false(fake_run(f, 5000));
+    assert_true(l->failed > 0 && l->failed < 100);
+    assert_int_equal(l->acked + l->failed, 2000);
+    struct sluice_producer_stats stats;
+    sluice_producer_stats(l->producer, &stats);
+    assert_int_equal(stats.epochs, 1);
+    look(l);
+    load_close(l);
+}
+
+static int forget(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
+{
+    (void)f;
+    (void)n;
+    (void)h;
+    unsigned *left = arg;
+    if (s->n_batches >= 5 && *left > 0) {
+        --*left;
+        s->n_producers = 0; /* expired */
+    }
+    return FAKE_SERVE;
+}
+
+static void test_a_forgotten_producer_starts_a_new_epoch(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(1);
+    unsigned left = 1;
+    f->on_put = forget;
+    f->arg = &left;
+    struct load *l = load_open(f, 2000, NULL, NULL);
+    assert_false(fake_run(f, 5000));
+    assert_int_equal(l->acked, 2000);
+    look(l);
+    assert_int_equal(l->in_store, 2000);
+    load_close(l);
+}
+
+static void test_back_pressure(void **state)
+{
+    (void)state;
+    const struct sluice_producer_options o = {.batch_bytes = 512, .buffered_bytes_max = 4096};
+    struct load *l = load_open(fake_open(2), 5000, &o, NULL);
+    assert_false(fake_run(l->fake, 10000));
+    assert_true(l->busy_seen);
+    assert_int_equal(l->acked, 5000);
+    struct sluice_producer_stats stats;
+    sluice_producer_stats(l->producer, &stats);
+    assert_int_equal(stats.buffered_bytes, 0);
+    load_close(l);
+}
+
+static void test_bad_records_are_refused(void **state)
+{
+    (void)state;
+    struct load *l = load_open(fake_open(1), 1, NULL, NULL);
+    assert_false(fake_run(l->fake, 2000));
+    char long_key[BATCH_KEY_MAX + 1] = {0};
+    char *big = xcalloc(1, 2 << 20);
+    struct sluice_record r = {.key = "", .key_len = 0, .data = "x", .data_len = 1};
+    assert_int_equal(sluice_producer_put(l->producer, &r, put_done, NULL), SLUICE_E_INVALID);
+    r = (struct sluice_record){.key = long_key, .key_len = sizeof long_key, .data = "x", .data_len = 1};
+    assert_int_equal(sluice_producer_put(l->producer, &r, put_done, NULL), SLUICE_E_INVALID);
+    r = (struct sluice_record){.key = "k", .key_len = 1, .data = big, .data_len = 1 << 20};
+    assert_int_equal(sluice_producer_put(l->producer, &r, put_done, NULL), SLUICE_E_TOO_LARGE); /* the hello told the limit */
+    free(big);
+    load_close(l);
+}
+
+static void test_an_unknown_stream_is_told(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(1);
+    f->exists = false;
+    struct load *l = load_open(f, 1, NULL, NULL);
+    assert_false(fake_run(f, 3000)); /* `writable` stops it */
+    const struct sluice_record r = {.key = "k", .key_len = 1};
+    assert_int_equal(sluice_producer_put(l->producer, &r, NULL, NULL), SLUICE_E_NOT_FOUND);
+    load_close(l);
+}
+
+static void flushed(void *user)
+{
+    struct load *l = user;
+    assert_int_equal(l->completed, 700); /* all before the flush; the later ones wait for nothing */
+    l->total = l->next;
+    l->last_code = 12345;
+    env_stop(l->fake->env);
+}
+
+static void test_flush_waits_for_what_came_before(void **state)
+{
+    (void)state;
+    struct load *l = load_open(fake_open(3), 1, NULL, NULL);
+    assert_false(fake_run(l->fake, 2000));
+    l->total = 700;
+    feed(l);
+    l->total = RECORDS_MAX; /* put_done shall not stop the loop */
+    sluice_producer_flush(l->producer, flushed, l);
+    assert_false(fake_run(l->fake, 3000));
+    assert_int_equal(l->last_code, 12345);
+    load_close(l);
+}
+
+/* ---- reshard ---- */
+
+static void open_children(struct fake *f)
+{
+    for (unsigned i = 1; i <= 2; i++) {
+        f->shards[i].open = f->shards[i].exists = true;
+    }
+}
+
+static int split_when_five(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
+{
+    (void)n;
+    (void)h;
+    struct later *a = arg;
+    if (s->id == 0 && s->n_batches == 5 && a->fake == NULL) {
+        /* The next batch is taken and its answer lost; then the shard closes. */
+        for (unsigned i = 1; i <= 2; i++) {
+            f->shards[i].id = i;
+            f->shards[i].leader = i + 1;
+            f->shards[i].term = 1;
+            hash_range(i - 1, 2, &f->shards[i].first, &f->shards[i].last);
+            s->children[i - 1] = i;
+        }
+        s->n_children = 2;
+        later(a, f, 150, open_children);
+        return FAKE_APPLY_CUT;
+    }
+    if (s->id == 0 && s->n_batches == 6) {
+        s->open = false;
+    }
+    return FAKE_SERVE;
+}
+
+static void test_records_follow_a_split_in_order(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(1);
+    struct later a = {0};
+    f->on_put = split_when_five;
+    f->arg = &a;
+    struct load *l = load_open(f, 3000, NULL, NULL);
+    assert_false(fake_run(f, 10000));
+    assert_int_equal(l->acked, 3000);
+    look(l); /* once each, in order per key over parent and children */
+    assert_int_equal(l->in_store, 3000);
+    assert_true(f->shards[1].n_batches > 0 && f->shards[2].n_batches > 0);
+    assert_int_equal(f->shards[0].n_batches, 6);
+    assert_int_equal(sluice_producer_shards(l->producer), 2);
+    env_timer_close(&a.timer);
+    load_close(l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_are_acknowledged_in_order),
+        cmocka_unit_test(test_batches_grow_with_the_load),
+        cmocka_unit_test(test_order_holds_through_trouble),
+        cmocka_unit_test(test_without_idempotence_an_unknown_outcome_is_told),
+        cmocka_unit_test(test_a_silent_leader_is_left),
+        cmocka_unit_test(test_a_killed_leader_is_left_at_once),
+        cmocka_unit_test(test_delivery_timeout_tells_rejected),
+        cmocka_unit_test(test_delivery_timeout_tells_unknown),
+        cmocka_unit_test(test_a_refused_batch_does_not_block),
+        cmocka_unit_test(test_a_forgotten_producer_starts_a_new_epoch),
+        cmocka_unit_test(test_back_pressure),
+        cmocka_unit_test(test_bad_records_are_refused),
+        cmocka_unit_test(test_an_unknown_stream_is_told),
+        cmocka_unit_test(test_flush_waits_for_what_came_before),
+        cmocka_unit_test(test_records_follow_a_split_in_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
