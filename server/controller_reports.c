@@ -139,7 +139,7 @@ static void build(struct controller *c, struct report *x, bool complete)
     m->kinesis = (char *)s->kinesis;
     m->admin = (char *)s->admin;
     m->stopping = c->stopping;
-    snprintf(x->address, sizeof x->address, "%s", s->listen);
+    snprintf(x->address, sizeof x->address, "%.79s", s->listen);
     m->address = x->address;
     env_disk_free(c->o.env, s->data, &m->disk_free);
 }

@@ -4,8 +4,9 @@
  * journal_flush.c    blocks to bytes; at most two in flight; completions in order
  * journal_segment.c  segment files: names, the spare that is ready for the next change, the pool
  * journal_state.c    per group: the state records of the moment and live truncates, kept in memory
- * journal_scan.c     recovery: reads files, finds blocks, judges torn tail against damage
- * journal_recover.c  recovery: orders everything, cuts, starts the fresh segment
+ * journal_scan.c     recovery: reads files, finds blocks and records
+ * journal_accept.c   recovery: what of a segment counts
+ * journal_recover.c  recovery: files, order, the cut, the fresh segment
  * journal_rewrite.c  recovery after an I/O error
  * journal_replay.c   recovery: directory entries in the order of jseq -> what each group has
  * journal_collect.c  frees and carries forward

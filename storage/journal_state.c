@@ -96,6 +96,25 @@ void state_note(struct journal *j, struct segment *s, const struct jf_dirent *d,
     r->d = *d;
     r->segment = s->number;
     s->live_states++;
+    if (d->kind == JOURNAL_GROUP && d->b == 1) {
+        drop_removed(j, group_get(j, d->group));
+    }
+}
+
+/* A removed group is remembered by its JOURNAL_GROUP record alone; the rest of its state need not be carried along for ever. */
+static void drop_removed(struct journal *j, struct journal_group *g)
+{
+    for (size_t k = 0; k < STATE_SLOTS; k++) {
+        struct state_record *r = &g->state[k];
+        struct segment *s = k != STATE_GROUP && r->segment != 0 ? segment_find(j, r->segment) : NULL;
+        if (s != NULL) {
+            sluice_assert(s->live_states > 0);
+            s->live_states--;
+            free(r->data);
+            r->data = NULL;
+            r->segment = 0;
+        }
+    }
 }
 
 static void truncate_place(struct journal *j, struct journal_truncate *t, struct segment *s)

@@ -43,7 +43,7 @@ struct fresh_call { struct workload *workload; uint32_t shard; uint64_t start; }
 struct workload {
     struct world *world;
     struct env *producer_env, *reader_env;
-    struct sluice_client *reader_client;
+    struct sluice_client *control, *reader_client;
     struct producer producers[PRODUCERS];
     struct shard_reader readers[SHARDS_MAX];
     struct env_timer create_timer, fresh_timer;
@@ -156,7 +156,7 @@ static void created(const struct sluice_result *r, void *user)
     }
     const Sluice__StreamReply *reply = (const Sluice__StreamReply *)r->reply;
     if (reply->stream == NULL || reply->stream->status != SLUICE__STREAM_INFO__STATUS__ACTIVE) {
-        sluice_stream_describe(l->producers[0].client, "s", created, l);
+        sluice_stream_describe(l->control, "s", created, l);
         return;
     }
     for (size_t i = 0; i < reply->stream->n_shards; i++) {
@@ -171,14 +171,14 @@ static void created(const struct sluice_result *r, void *user)
 static void create_tick(struct env_timer *t)
 {
     struct workload *l = container_of(t, struct workload, create_timer);
-    sluice_stream_create(l->producers[0].client, "s", l->world->n_shards, 0, 0, created, l);
+    sluice_stream_create(l->control, "s", l->world->n_shards, 0, 0, created, l);
 }
 
 static void producers_main(struct env *env, void *arg)
 {
     struct workload *l = arg;
     l->producer_env = env;
-    open_producers(l);
+    l->control = connect_client(l, env);
     sluice_assert(env_timer_init(env, &l->create_timer, create_tick) == 0);
     env_timer_start_ms(&l->create_timer, 50);
 }
@@ -267,6 +267,7 @@ static void readers_main(struct env *env, void *arg)
 static void start_puts(void *arg)
 {
     struct workload *l = arg;
+    open_producers(l);
     for (unsigned i = 0; i < PRODUCERS; i++) {
         arm(&l->producers[i]);
     }
