@@ -158,8 +158,7 @@ static bool watch(struct group *g)
         any = true;
     }
     if (group_leads(g) && g->barrier_term != r->current_term) {
-        group_lead(g);
-        any = true;
+        any |= group_lead(g);
     }
     if (r->commit_index != g->seen_commit) {
         g->seen_commit = r->commit_index;

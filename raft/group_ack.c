@@ -70,6 +70,20 @@ bool group_clamp(struct group *g, struct raft_append_entries_result *r)
     return true;
 }
 
+/* What to tell a leader whose prev we refuse: libraft has it step back one entry at a time; the whole of the term that does not match may be skipped, but nothing
+ * that is committed here. Only a hint: the next request is compared again. */
+uint64_t group_retreat(const struct group *g, uint64_t rejected, uint64_t last)
+{
+    uint64_t term = group_log_term(&g->log, rejected), index = rejected;
+    if (rejected > last || term == 0) {
+        return last;
+    }
+    while (index > g->raft.commit_index + 1 && index > g->log.first && group_log_term(&g->log, index - 1) == term) {
+        index--;
+    }
+    return min_u64(last, index - 1);
+}
+
 /* ---- R2 and R3: the leader's side ---- */
 
 /* The highest index that a quorum without us has acknowledged in this term. */
@@ -166,14 +180,14 @@ static void on_barrier(struct raft_barrier *b, int status)
 }
 
 /* Seen to lead in a term for the first time: libraft 0.15 writes no entry of its own at an election, we do. Until then io_send() lets no AppendEntries out. */
-void group_lead(struct group *g)
+bool group_lead(struct group *g)
 {
     if (!group_rule_on(g, GROUP_RULE_R3)) {
         g->barrier_term = g->ready_term = g->raft.current_term;
-        return;
+        return true;
     }
     if (g->barrier_busy) {
-        return;
+        return false; /* that of a former term is not over yet */
     }
     g->barrier_term = g->raft.current_term;
     g->barrier_index = group_log_last(&g->log) + 1;
@@ -181,6 +195,8 @@ void group_lead(struct group *g)
     g->barrier_busy = true;
     if (raft_barrier(&g->raft, &g->barrier, on_barrier) != 0) {
         g->barrier_busy = false;
-        g->barrier_term = 0;
+        g->barrier_term = 0; /* tried again with the next event */
+        return false;
     }
+    return true;
 }

@@ -130,7 +130,7 @@ struct peer {
 struct conf_entry { uint64_t index; struct raft_buffer bytes; };
 
 struct snapshot_meta { /* the latest durable snapshot */
-    uint64_t index, term, conf_index;
+    uint64_t index, term, conf_index, kept;
     struct raft_buffer conf, data;
 };
 
@@ -160,7 +160,7 @@ struct group {
     unsigned busy;                 /* requests that are still with the journal, the links or the batch log */
 
     /* load (consumed by raft_io.load) */
-    uint64_t load_term, load_vote, load_start;
+    uint64_t load_term, load_vote, load_start, load_truncate;
     struct raft_snapshot *load_snapshot;
     struct raft_entry *load_entries;
     size_t load_n;
@@ -201,7 +201,7 @@ struct group {
     uint64_t trim_last, trim_durable;
     uint64_t snap_bytes;           /* log position (bytes) of the latest snapshot */
     struct raft_io_snapshot_put *put; raft_io_snapshot_put_cb put_cb; /* an install */
-    uint64_t put_index, put_term, put_request_term;
+    uint64_t put_index, put_term, put_request_term, put_kept;
     uint8_t *put_bytes; uint32_t put_len;
     uint64_t put_first, put_next;
     bool mute_result;              /* the answer to what is being received is not wanted */
@@ -305,10 +305,11 @@ struct peer *group_peer(struct group *g, uint64_t id);
 void group_new_term(struct group *g);
 void group_verify(struct group *g, const struct raft_append_entries *a);
 bool group_clamp(struct group *g, struct raft_append_entries_result *r);
+uint64_t group_retreat(const struct group *g, uint64_t rejected, uint64_t last);
 bool group_hold_back(struct group *g, const struct append_op *op);
 bool group_take_ack(struct group *g, uint64_t from, struct raft_append_entries_result *r);
 void group_open_gate(struct group *g);
-void group_lead(struct group *g);
+bool group_lead(struct group *g);                   /* false: nothing could be done yet */
 unsigned group_voters(const struct group *g, bool *self);
 
 /* group_elect.c */

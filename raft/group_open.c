@@ -98,7 +98,22 @@ static int load_entry(struct group *g, uint64_t index, uint64_t term, uint8_t ty
     return 0;
 }
 
-static int load_snapshot(struct group *g, const struct recovered_group *rec)
+/* An install of which only the snapshot record survived: entries that it made void are still there. *kept: the last one that counts. */
+static bool install_was_torn(const struct recovered_group *rec, const struct snapshot_meta *m, uint64_t *kept)
+{
+    if (m->kept == 0) {
+        return false;
+    }
+    *kept = m->kept - 1;
+    for (size_t i = 0; i < rec->n_entries; i++) {
+        if (rec->entries[i].index > *kept && rec->entries[i].index <= m->index) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int load_snapshot(struct group *g, struct recovered_group *rec)
 {
     void *bytes;
     int rv = journal_read_blocking(g->gs->o.journal, &rec->snapshot, &bytes);
@@ -109,6 +124,13 @@ static int load_snapshot(struct group *g, const struct recovered_group *rec)
     if (group_snapshot_decode(bytes, rec->snapshot.len, &m) != 0 || m.index != rec->snapshot_index) {
         free(bytes);
         return ENV_EXIT_FORMAT;
+    }
+    uint64_t kept;
+    if (install_was_torn(rec, &m, &kept)) {
+        while (rec->n_entries > 0 && rec->entries[rec->n_entries - 1].index > kept) {
+            rec->n_entries--;
+        }
+        g->load_truncate = kept + 1;
     }
     struct raft_snapshot *s = raft_calloc(1, sizeof *s);
     s->index = m.index;
@@ -151,8 +173,9 @@ static int load_snapshot(struct group *g, const struct recovered_group *rec)
     return rv;
 }
 
-static int load_recovered(struct group *g, const struct recovered_group *rec)
+static int load_recovered(struct group *g, const struct recovered_group *found)
 {
+    struct recovered_group copy = *found, *rec = &copy; /* its count of entries may shrink */
     struct journal *j = g->gs->o.journal;
     if (rec->removed || rec->lost || rec->group != g->id || (g->raft_id != 0 && rec->raft_id != g->raft_id)) {
         return -EINVAL; /* joins anew under a raft id of its own, or never */
@@ -323,6 +346,9 @@ int group_open(struct groups *gs, const struct group_options *o, struct group **
         rv = create(g, o);
     } else {
         g->load_start = g->snap_durable + 1;
+        if (g->load_truncate != 0) {
+            group_write_state(g, (struct journal_record){.kind = JOURNAL_TRUNCATE, .index = g->load_truncate}, NULL, 0, NULL);
+        }
         g->snap_bytes = g->log.base_bytes;
         if (loads_as_sole_voter(g) && group_rule_on(g, GROUP_RULE_R12)) {
             g->load_term++;

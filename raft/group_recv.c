@@ -134,14 +134,10 @@ static void receive_append(struct group *g, struct link_message *m)
     g->mute_result = false;
 }
 
-static bool is_in_snapshot(struct group *g, uint64_t id, struct raft_progress **out)
+static struct raft_progress *progress_of(struct group *g, uint64_t id)
 {
     unsigned at;
-    struct raft_progress *p = group_server(g, id, &at) != NULL && g->raft.leader_state.progress != NULL ? &g->raft.leader_state.progress[at] : NULL;
-    if (out != NULL) {
-        *out = p;
-    }
-    return p != NULL && p->state == PROGRESS_SNAPSHOT;
+    return group_server(g, id, &at) != NULL && g->raft.leader_state.progress != NULL ? &g->raft.leader_state.progress[at] : NULL;
 }
 
 static void receive_append_result(struct group *g, const struct link_message *m)
@@ -159,11 +155,11 @@ static void receive_append_result(struct group *g, const struct link_message *m)
         } else if (!group_take_ack(g, m->from, &msg.append_entries_result)) {
             return;
         }
-        bool was_installing = is_in_snapshot(g, m->from, NULL);
+        struct raft_progress *p = progress_of(g, m->from), before = *p;
         g->recv(&g->io, &msg);
-        struct raft_progress *p;
-        if (was_installing && group_leads(g) && !is_in_snapshot(g, m->from, &p) && p != NULL) {
-            /* Installed: what came meanwhile follows at once, before it is compacted away; libraft would wait for the next heartbeat. */
+        p = group_leads(g) ? progress_of(g, m->from) : NULL;
+        if (p != NULL && p->state == PROGRESS_PROBE && (before.state == PROGRESS_SNAPSHOT || p->next_index < before.next_index)) {
+            /* Installed: what came meanwhile follows at once, before it is compacted away. Refused: the next probe goes at once. libraft would wait for a heartbeat. */
             p->last_send = 0;
             g->tick(&g->io);
         }

@@ -345,6 +345,9 @@ int io_send(struct raft_io *io, struct raft_io_send *req, const struct raft_mess
     switch (message->type) {
     case RAFT_IO_APPEND_ENTRIES_RESULT: {
         struct raft_append_entries_result r = message->append_entries_result;
+        if (r.rejected != 0) {
+            r.last_log_index = group_retreat(g, r.rejected, r.last_log_index);
+        }
         if (!g->mute_result && group_clamp(g, &r)) {
             m = (struct link_message){.type = LINK_APPEND_RESULT, .term = r.term, .a = r.rejected, .b = r.last_log_index,
                                       .flags = group_installing(g) ? LINK_INSTALLING : 0};

@@ -4,14 +4,18 @@
  * snapshot speaks of and that are missing here are pulled (group_seed.c) -> the snapshot record is durable -> sink.restore -> the put completes, the leader is
  * answered. Until then the replica gets neither tick nor TimeoutNow (R6).
  *
+ * In the journal an install is the snapshot record and behind it a truncate record, in one flush: what this replica had applied before stays where it is, as batches
+ * below the snapshot; all above is void. The order matters: a truncate without its snapshot would lose entries that were acknowledged. Should only the snapshot
+ * survive a torn flush, its `kept` tells group_open() what the truncate would have.
+ *
  * Bytes of JOURNAL_SNAPSHOT: u32 version | u32 length of the configuration | u64 index | u64 term | u64 index of the configuration | u32 length of the machine's state |
- * u32 reserved | configuration | state. */
+ * u32 reserved | u64 kept: 0, or for an install 1 + the last index applied before it | configuration | state. */
 #include "group_impl.h"
 
 #include <limits.h>
 #include <stdlib.h>
 
-enum { SNAPSHOT_VERSION = 1, SNAPSHOT_HEADER = 40 };
+enum { SNAPSHOT_VERSION = 1, SNAPSHOT_HEADER = 48 };
 
 bool group_installing(const struct group *g) { return g->raft.snapshot.put.data != NULL && g->raft.snapshot.pending.term == 0; }
 
@@ -29,6 +33,7 @@ static uint8_t *encode(const struct snapshot_meta *m, uint32_t *len)
     put_u64(p + 24, m->conf_index);
     put_u32(p + 32, (uint32_t)m->data.len);
     put_u32(p + 36, 0);
+    put_u64(p + 40, m->kept);
     memcpy(p + SNAPSHOT_HEADER, m->conf.base, m->conf.len);
     if (m->data.len > 0) {
         memcpy(p + SNAPSHOT_HEADER + m->conf.len, m->data.base, m->data.len);
@@ -42,7 +47,7 @@ int group_snapshot_decode(const void *data, size_t n, struct snapshot_meta *out)
     if (n < SNAPSHOT_HEADER || get_u32(p) != SNAPSHOT_VERSION || (uint64_t)get_u32(p + 4) + get_u32(p + 32) + SNAPSHOT_HEADER != n) {
         return SLUICE_E_PROTOCOL;
     }
-    *out = (struct snapshot_meta){.index = get_u64(p + 8), .term = get_u64(p + 16), .conf_index = get_u64(p + 24)};
+    *out = (struct snapshot_meta){.index = get_u64(p + 8), .term = get_u64(p + 16), .conf_index = get_u64(p + 24), .kept = get_u64(p + 40)};
     out->conf = (struct raft_buffer){(void *)(uintptr_t)(p + SNAPSHOT_HEADER), get_u32(p + 4)};
     out->data = (struct raft_buffer){(void *)(uintptr_t)(p + SNAPSHOT_HEADER + out->conf.len), get_u32(p + 32)};
     return out->index == 0 || out->term == 0 || out->conf_index == 0 || out->conf_index > out->index ? SLUICE_E_PROTOCOL : 0;
@@ -200,8 +205,9 @@ void group_install_seeded(struct group *g)
     if (g->put == NULL || g->put_bytes == NULL) {
         return;
     }
-    group_write_state(g, (struct journal_record){.kind = JOURNAL_SNAPSHOT, .index = g->put_index, .term = g->put_term, .a = 1, .data = g->put_bytes,
-                                                 .len = g->put_len}, NULL, 0, install_written);
+    group_write_state(g, (struct journal_record){.kind = JOURNAL_SNAPSHOT, .index = g->put_index, .term = g->put_term, .data = g->put_bytes, .len = g->put_len},
+                      NULL, 0, NULL);
+    group_write_state(g, (struct journal_record){.kind = JOURNAL_TRUNCATE, .index = g->put_kept + 1}, NULL, 0, install_written);
 }
 
 void group_cancel_install(struct group *g)
@@ -219,6 +225,8 @@ int io_snapshot_put(struct raft_io *io, unsigned keep_entries, struct raft_io_sn
     struct group *g = io->impl;
     bool install = keep_entries == 0;
     struct snapshot_meta m = {.index = s->index, .term = s->term, .conf_index = s->configuration_index, .data = s->bufs[0]};
+    g->put_kept = g->raft.last_applied;
+    m.kept = install ? g->put_kept + 1 : 0;
     if (raft_configuration_encode(&s->configuration, &m.conf) != 0) {
         return RAFT_NOMEM;
     }

@@ -153,6 +153,7 @@ static void on_written(struct env_write *w)
     struct links_frame *f = container_of(w, struct links_frame, write);
     struct links_conn *c = f->conn;
     struct link_send *list = f->done;
+    int status = w->status;
     f->done = NULL;
     if (c->peer != NULL && c->peer->conn == c) {
         f->next = c->peer->spare;
@@ -163,7 +164,7 @@ static void on_written(struct env_write *w)
     } else {
         frame_free(f);
     }
-    links_finish_sends(list, w->status);
+    links_finish_sends(list, status);
 }
 
 static void send_frame(struct links_peer *p)

@@ -23,6 +23,7 @@ struct map_node {
     char zone[32];
     enum node_state state;   /* as decided in the log; ALIVE/DEAD by the controller's leader after its delay */
     uint64_t incarnation;    /* highest known */
+    uint64_t blank_since;    /* the incarnation in which it last came with an empty disk: what earlier ones acknowledged is void (F27 asks for nothing older) */
     char kinesis[72], admin[72];
 };
 

@@ -63,7 +63,10 @@ static void check_peer(struct hello_check *h)
         snprintf(h->why, sizeof h->why, "older disk copy: life %llu of node %u, but life %llu was seen", (unsigned long long)h->incarnation, h->node, (unsigned long long)known);
         return;
     }
-    if (known != 0 && known < h->incarnation && h->prior_end < position) {
+    /* A node that came back with an empty disk was given new raft ids by the controller: what its earlier lives acknowledged is void. */
+    const struct map_node *node = l->map != NULL ? cluster_map_node(l->map, h->node) : NULL;
+    bool renewed = node != NULL && node->blank_since > known;
+    if (known != 0 && known < h->incarnation && !renewed && h->prior_end < position) {
         h->code = SLUICE_E_REFUSED;
         snprintf(h->why, sizeof h->why, "older disk copy: the journal of node %u ended at %llu, but had acknowledged up to %llu", h->node, (unsigned long long)h->prior_end,
                  (unsigned long long)position);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/formation.h"
+
 uint64_t controller_now(const struct controller *c) { return env_now_ms(c->o.env); }
 
 void controller_address(const struct map_node *n, char out[80]) { snprintf(out, 80, strchr(n->host, ':') != NULL ? "[%s]:%u" : "%s:%u", n->host, n->port); }
@@ -269,6 +271,15 @@ int controller_open(struct controller **out, const struct controller_options *o,
     for (unsigned i = 0; i < n_first; i++) {
         if (c->first_nodes[i].id != c->self) {
             peer_client_set(c->peers, c->first_nodes[i].id, c->first_nodes[i].host, c->first_nodes[i].port);
+        }
+    }
+    /* A node that joined knows the leader's number before its first map tells the address. */
+    struct map_node listed[NODES_MAX];
+    char err[256];
+    int n_listed = formation_parse_cluster(c->settings->cluster, listed, NODES_MAX, err);
+    for (int i = 0; i < n_listed; i++) {
+        if (listed[i].id != c->self) {
+            peer_client_set(c->peers, listed[i].id, listed[i].host, listed[i].port);
         }
     }
     rc = env_timer_init(o->env, &c->tick, on_tick);

@@ -82,7 +82,7 @@ static void apply_init(struct controller_machine *m, const struct controller_ent
     for (uint32_t i = 0; i < e->n_nodes; i++) {
         m->nodes[i] = e->nodes[i];
         m->nodes[i].state = NODE_ALIVE;
-        m->nodes[i].incarnation = 0;
+        m->nodes[i].incarnation = m->nodes[i].blank_since = 0;
         m->members[i] = (struct machine_member){.node = e->nodes[i].id, .generation = 1, .voter = i < e->n_voters, .first = true};
     }
     m->n_nodes = m->n_members = e->n_nodes;
@@ -187,6 +187,7 @@ static void apply_node_life(struct controller_machine *m, const struct controlle
             r->generation = generation;
         }
         if (e->life == LIFE_BLANK) {
+            n->blank_since = e->incarnation;
             machine_renew_replicas(m, n->id);
         }
     }

@@ -1,7 +1,7 @@
 /* Snapshot of the controller's machine. Pure; the same state gives the same bytes.
  *
  *   u8 version = 1 | u8 initialized | u16 0 | 16 B cluster id | u64 index | u64 time_ms | u64 next_group | u32 controller_generation
- *   u16 nodes   | nodes: node (controller_entry.h) | u8 state | u64 incarnation | u8 life
+ *   u16 nodes   | nodes: node (controller_entry.h) | u8 state | u64 incarnation | u64 blank since | u8 life
  *   u16 members | members: u32 node | u32 generation | u8 voter | u8 first
  *   u32 streams | streams: 16 B id | text name | text account | 16 B request id | u8 status | u64 created_ms | u32 replicas | u8 on_demand
  *               | u64 settings version | u32 retention_hours | u8 limits_off | u32 record_max | u32 shards | shards:
@@ -74,6 +74,7 @@ void controller_machine_snapshot(const struct controller_machine *m, struct out_
         map_node_encode(&m->nodes[i], out);
         out_u8(out, (uint8_t)m->nodes[i].state);
         out_u64(out, m->nodes[i].incarnation);
+        out_u64(out, m->nodes[i].blank_since);
         out_u8(out, m->lives[i]);
     }
     out_u16(out, (uint16_t)m->n_members);
@@ -173,6 +174,7 @@ static void decode_nodes(struct controller_machine *m, struct cursor *c)
         map_node_decode(&m->nodes[i], c);
         m->nodes[i].state = cursor_u8(c);
         m->nodes[i].incarnation = cursor_u64(c);
+        m->nodes[i].blank_since = cursor_u64(c);
         m->lives[i] = cursor_u8(c);
         c->bad |= m->nodes[i].state > NODE_JOINING || m->lives[i] > LIFE_CONTROLLER_LOST || (i > 0 && m->nodes[i].id <= m->nodes[i - 1].id);
     }

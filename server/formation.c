@@ -19,7 +19,7 @@
 #include "server/cursor.h"
 #include "sluice.pb-c.h"
 
-enum { TICK_MS = 50, ASK_TIMEOUT_MS = 1000, JOIN_TIMEOUT_MS = 8000, FRESH_MS = 3000, ADMIT_PAUSE_MS = 1000, FILE_MAX = 64 << 10 };
+enum { TICK_MS = 50, ASK_TIMEOUT_MS = 1000, JOIN_TIMEOUT_MS = 4000, FRESH_MS = 3000, ADMIT_PAUSE_MS = 1000, FILE_MAX = 64 << 10 };
 
 struct other {
     struct formation *f;

@@ -13,7 +13,7 @@
 #include "server/node_impl.h"
 #include "server/shard.h"
 
-enum { STATUS_GATHER_MS = 5 };
+enum { STATUS_GATHER_MS = 5, LAST_TURNS_MS = 5 };
 
 struct lane *lane_of(struct env *env)
 {
@@ -137,9 +137,34 @@ static void open_storage(struct lane *l)
     }
 }
 
+uint64_t lane_wall_ms(const struct lane *l)
+{
+    return (uint64_t)((int64_t)env_now_ms(l->env) + l->wall_less_clock_ms);
+}
+
+/* A wall clock that steps is not followed at once: the offsets of the peers' clocks are of before the step until their next liveness records. */
+static void follow_wall_clock(struct lane *l, bool first)
+{
+    uint64_t now = env_now_ms(l->env);
+    int64_t seen = (int64_t)env_wall_ms(l->env) - (int64_t)now;
+    int64_t step = seen - l->wall_less_clock_ms;
+    if (!first && (step > 1000 || step < -1000)) {
+        if (l->step_since_ms == 0) {
+            l->step_since_ms = now;
+            log_warn(&l->log, "the wall clock stepped", "lane=%u ms=%lld", l->number, (long long)step);
+        }
+        if (now - l->step_since_ms < LANE_STEP_MS) {
+            return;
+        }
+    }
+    l->step_since_ms = 0;
+    l->wall_less_clock_ms = seen;
+}
+
 static void tick(struct env_timer *t)
 {
     struct lane *l = container_of(t, struct lane, tick);
+    follow_wall_clock(l, false);
     env_timer_start_ms(&l->tick, LANE_TICK_MS);
     l->ticks++;
     links_set_journal_position(groups_links(l->groups), journal_durable(l->journal));
@@ -339,6 +364,7 @@ static void serve_here(struct lane *l, void *arg)
             links_set_peer(groups_links(l->groups), nodes[i].id, nodes[i].host, nodes[i].port);
         }
     }
+    follow_wall_clock(l, true);
     lane_open_recovered(l);
     l->serving = true;
     env_timer_start_ms(&l->tick, LANE_TICK_MS);
@@ -444,6 +470,16 @@ void lane_drain(struct lane *l)
     lane_run(l, drain_here, NULL);
 }
 
+static void turns_over(struct env_timer *t)
+{
+    struct lane *l = container_of(t, struct lane, tick);
+    env_timer_close(&l->tick);
+    lane_run(l->node->lanes[0], tell_closed, NULL);
+    if (l->number > 0) {
+        env_stop(l->env);
+    }
+}
+
 static void journal_flushed(struct journal_append *a)
 {
     struct lane *l = container_of(a, struct lane, barrier);
@@ -455,10 +491,12 @@ static void journal_flushed(struct journal_append *a)
         cluster_map_unref(l->map);
         l->map = NULL;
     }
-    lane_run(l->node->lanes[0], tell_closed, NULL);
-    if (l->number > 0) {
-        env_stop(l->env);
+    /* Connections of the links are still being closed: a few turns more, and their memory is free. */
+    if (env_timer_init(l->env, &l->tick, turns_over) != 0) {
+        turns_over(&l->tick);
+        return;
     }
+    env_timer_start_ms(&l->tick, LAST_TURNS_MS);
 }
 
 static void groups_closed(void *arg)

@@ -126,6 +126,7 @@ static void sink_role(void *arg)
             s->next_in_flight = s->state.next;
         }
         s->time_in_flight = s->state.time_ms;
+        shard_clock_tick(s);
         s->close_in_flight = s->state.closed;
         log_info(&s->lane->log, "leads", "group=%llu term=%llu next=%llu", (unsigned long long)s->group_id, (unsigned long long)term,
                  (unsigned long long)s->state.next);
@@ -346,6 +347,7 @@ void shard_tick(struct shard *s)
         check_caught_up(s);
     }
     if (s->ready) {
+        shard_clock_tick(s);
         shard_control_step(s);
         if (s->queue != NULL) {
             shard_put_pump(s);

@@ -1,7 +1,7 @@
 /* shard.h: a replica of a shard on this node: the machine (shard_state.h), its Raft group, the index of its records, and, while it leads, what is in flight.
  *
  * Files: shard.c (life, sink, role), shard_put.c (writes), shard_fetch.c (reads of records), shard_read.c (positions, resolve), shard_control.c (entries
- * that the leader proposes by itself: OPEN, SETTINGS, TRIM). All on the lane's thread.
+ * that the leader proposes by itself: OPEN, SETTINGS, TRIM), shard_clock.c (the log's time). All on the lane's thread.
  *
  * Phases: RUNNING -> CLOSING (group_close is on its way, waiters are answered) -> freed once the group is closed and no read holds a pin. */
 #ifndef SLUICE_SHARD_H
@@ -53,6 +53,9 @@ struct shard {
     struct group_propose control;  /* one entry of its own at a time */
     bool control_busy;
     struct request *waiters;       /* fetches waiting for records */
+    /* While leading: the replicas' clocks against ours (F31), looked at every tick. */
+    int64_t median_clock_ms;       /* median of the offsets, our own being 0 */
+    bool clocks_agree;             /* a majority lies within a minute of the median */
     /* For reports. */
     bool caught_up;
     uint64_t still_commit, still_since_ms;
@@ -84,6 +87,10 @@ uint64_t shard_first_readable(const struct shard *s);
 bool shard_request_ok(struct shard *s, struct request *r);
 /* Every 100 ms. */
 void shard_tick(struct shard *s);
+
+/* shard_clock.c: time for the log: never above the median of the replicas' clocks + 5 s, never below what the log has. */
+uint64_t shard_time(const struct shard *s);
+void shard_clock_tick(struct shard *s);
 
 /* shard_put.c */
 void shard_put(struct shard *s, struct request *r);

@@ -54,11 +54,6 @@ static void fill_settings(const struct shard *s, const struct map_stream *stream
     };
 }
 
-static uint64_t entry_time(const struct shard *s)
-{
-    return max_u64(s->time_in_flight, env_wall_ms(s->lane->env));
-}
-
 /* What has expired by now under the settings in force. */
 static uint64_t expired_to(const struct shard *s, uint64_t now_ms)
 {
@@ -76,9 +71,9 @@ void shard_control_step(struct shard *s)
         if (stream == NULL || stream->settings.version <= s->state.settings.version) {
             return;
         }
-        struct shard_entry e = { .kind = SHARD_ENTRY_SETTINGS, .time_ms = entry_time(s) };
+        struct shard_entry e = { .kind = SHARD_ENTRY_SETTINGS, .time_ms = shard_time(s) };
         /* What expired under the old settings is trimmed by the same entry: raising the retention never brings it back (F32). */
-        e.trim = expired_to(s, e.time_ms);
+        e.trim = s->clocks_agree ? expired_to(s, e.time_ms) : 0;
         fill_settings(s, stream, &e.settings);
         propose(s, &e);
         return;
@@ -87,7 +82,7 @@ void shard_control_step(struct shard *s)
     if (m == NULL) {
         return;
     }
-    struct shard_entry e = { .kind = SHARD_ENTRY_OPEN, .time_ms = entry_time(s) };
+    struct shard_entry e = { .kind = SHARD_ENTRY_OPEN, .time_ms = shard_time(s) };
     e.identity = (struct shard_identity){ .group = m->group, .created_s = m->created_s, .shard = m->shard, .n_parents = (uint32_t)min_u64(m->n_parents, SHARD_PARENTS_MAX),
                                           .parents = { m->parents[0], m->parents[1] }, .first = m->first, .last = m->last };
     memcpy(e.identity.stream_id, m->stream->id, 16);
@@ -97,10 +92,10 @@ void shard_control_step(struct shard *s)
 
 void shard_retention_step(struct shard *s)
 {
-    if (s->control_busy || !s->ready || s->phase != SHARD_RUNNING || !s->state.opened) {
+    if (s->control_busy || !s->ready || s->phase != SHARD_RUNNING || !s->state.opened || !s->clocks_agree) {
         return;
     }
-    uint64_t now_ms = entry_time(s);
+    uint64_t now_ms = shard_time(s);
     uint64_t to = min_u64(expired_to(s, now_ms), s->state.next);
     if (to <= s->state.first) {
         return;

@@ -117,8 +117,7 @@ static bool step_put(struct shard *s, struct request *r)
 {
     struct put *put = &r->u.put;
     uint64_t now_ms = env_now_ms(s->lane->env);
-    /* The log's time never falls; it follows the leader's own clock. */
-    uint64_t time_ms = max_u64(s->time_in_flight, env_wall_ms(s->lane->env));
+    uint64_t time_ms = shard_time(s);
     if (s->close_in_flight) {
         request_error(r, SLUICE_E_CLOSED, NULL, 0, 0);
         return true;

@@ -98,7 +98,8 @@ enum journal_rule {
     JOURNAL_RULE_SYNC = 32 /* acknowledge without fdatasync (to prove that the checker sees it) */
 };
 
-/* What recovery found for a group; owned by the journal until journal_recovered_free(). */
+/* What recovery found for a group; owned by the journal until journal_recovered_free(). Places in it hold until the first journal_collect(): from
+ * then on records may be carried, which only `moved` tells. */
 struct recovered_entry {
     uint64_t index, term, a, b, c;
     struct place place;
@@ -142,7 +143,8 @@ int journal_open(struct journal **out, const struct journal_options *o, struct r
 void journal_recovered_free(struct recovered *rec);
 /* Bytes of a recovered entry, snapshot or group record, checked; malloc'ed. Blocks: for recovery only. 0, -EIO (damaged) or -ENOMEM. */
 int journal_read_blocking(struct journal *j, const struct place *p, void **out);
-/* Waits for nothing: appends not yet done are dropped without `done`. */
+/* Waits for nothing: appends not yet done are dropped without `done`. Bytes of a flush under way must stay valid until the env's helper threads have
+ * ended. */
 void journal_close(struct journal *j);
 
 /* Queues. Never fails (R4): when the disk is nearly full the caller must have asked journal_space() before; on a disk error the process ends. */
@@ -190,11 +192,12 @@ struct journal_read {
     struct journal_read *next;
     struct journal *journal;
 };
-/* 1: it was in memory (not yet flushed, or cached): data is valid now and done will not be called. 0: done will be called. Every successful read is
- * ended by journal_unpin(). crc: the record's checksum is verified when it comes from disk. Neighbouring places are read ahead into the cache. */
+/* 1: finished now (status says how: cached, or -ENOENT/-ENOMEM); done will not be called. 0: done will be called. A place that is not durable yet and
+ * not in the cache waits for its flush. Every read that succeeded is ended by journal_unpin(), others may be. The checksum is verified when bytes come
+ * from disk; a segment read in order is read ahead into the cache. */
 int journal_read(struct journal *j, struct journal_read *r);
 void journal_unpin(struct journal *j, struct journal_read *r);
-/* Puts a copy-free reference of bytes into the tail cache? No: the cache copies. Called at apply for batches that readers will want soon. */
+/* Copies the bytes into the cache. Called at apply for batches that readers will want soon. */
 void journal_cache_put(struct journal *j, const struct place *p, const void *data);
 
 struct journal_stats {

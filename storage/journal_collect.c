@@ -48,7 +48,9 @@ struct carried {
 static void needs_of(struct journal *j, uint64_t group, struct journal_needs *n)
 {
     *n = (struct journal_needs){0};
-    j->needs(j->owner, group, n);
+    if (j->needs != NULL) { /* no owner (any more): everything is needed */
+        j->needs(j->owner, group, n);
+    }
 }
 
 /* Bytes of s that may still be needed; 0: none. Not more than an upper bound: a group's records count as a whole. */

@@ -253,6 +253,12 @@ static void finish_group(struct journal *j, struct replay_group *g, uint64_t los
     out->n_batches = g->batches.n;
 }
 
+static int compare_notes(const void *a, const void *b)
+{
+    const struct recovered_note *x = a, *y = b;
+    return x->note < y->note ? -1 : x->note > y->note;
+}
+
 int replay_run(struct journal *j, struct replay *r, struct recovered *rec)
 {
     struct replay_groups gs = {0};
@@ -293,6 +299,9 @@ int replay_run(struct journal *j, struct replay *r, struct recovered *rec)
             continue; /* a damaged note is as good as none; what it said is asked for again */
         }
         rec->notes[rec->n_notes++] = (struct recovered_note){.note = j->notes[i].note, .b = s->d.b, .place = state_place(s)};
+    }
+    if (rec->n_notes > 1) {
+        qsort(rec->notes, rec->n_notes, sizeof *rec->notes, compare_notes);
     }
     return 0;
 }

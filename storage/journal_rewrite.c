@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "proto/crc32c.h"
 #include "storage/journal_impl.h"
 
 struct rewritten {
@@ -20,6 +21,19 @@ static int flush_rewritten(struct journal *j, struct rewritten **list)
         free(w);
     }
     return j->dead ? -EIO : 0;
+}
+
+/* What the scan found good must be good again; a record that was found damaged is taken as it is, under the checksum that tells so. */
+static int read_checked(struct journal *j, struct env_file *file, uint8_t *buf, size_t n, uint64_t from, const struct jf_dirent *d, bool damaged_too)
+{
+    ssize_t got = 0;
+    for (int i = 0; i < 3 && n > 0; i++) {
+        got = env_file_pread(j->env, file, buf, n, from);
+        if (got >= 0 && (uint64_t)got >= d->pos - from + d->len && crc32c(0, buf + (d->pos - from), d->len) == d->crc) {
+            return 0;
+        }
+    }
+    return n == 0 || (got >= 0 && damaged_too) ? 0 : -EIO;
 }
 
 /* F3, after an error the page cache is not to be believed: what was accepted (read past the cache) is written again, into a fresh segment; each
@@ -49,8 +63,7 @@ int rewrite_tail(struct journal *j, struct replay *replay, struct segment *old)
         w->next = pending;
         pending = w;
         w->bytes = aligned_alloc(JF_ALIGN, n > 0 ? n : JF_ALIGN);
-        ssize_t got = w->bytes == NULL ? -ENOMEM : n == 0 ? 0 : env_file_pread(j->env, file, w->bytes, n, from);
-        e = got < 0 ? (int)got : 0;
+        e = w->bytes == NULL ? -ENOMEM : read_checked(j, file, w->bytes, n, from, d, old->damaged);
         w->append.record = (struct journal_record){.kind = (enum journal_kind)d->kind, .data = w->bytes + (d->pos - from), .len = d->len};
         if (e == 0) {
             journal_put_raw(j, &w->append, d);

@@ -65,6 +65,22 @@ struct state_record *state_of(struct journal *j, const struct jf_dirent *d)
     }
 }
 
+/* A removed group is remembered by its JOURNAL_GROUP record alone; the rest of its state need not be carried along for ever. */
+static void drop_removed(struct journal *j, struct journal_group *g)
+{
+    for (size_t k = 0; k < STATE_SLOTS; k++) {
+        struct state_record *r = &g->state[k];
+        struct segment *s = k != STATE_GROUP && r->segment != 0 ? segment_find(j, r->segment) : NULL;
+        if (s != NULL) {
+            sluice_assert(s->live_states > 0);
+            s->live_states--;
+            free(r->data);
+            r->data = NULL;
+            r->segment = 0;
+        }
+    }
+}
+
 void state_note(struct journal *j, struct segment *s, const struct jf_dirent *d, const void *data, const struct iovec *parts, unsigned n_parts)
 {
     struct state_record *r = state_of(j, d);
@@ -98,22 +114,6 @@ void state_note(struct journal *j, struct segment *s, const struct jf_dirent *d,
     s->live_states++;
     if (d->kind == JOURNAL_GROUP && d->b == 1) {
         drop_removed(j, group_get(j, d->group));
-    }
-}
-
-/* A removed group is remembered by its JOURNAL_GROUP record alone; the rest of its state need not be carried along for ever. */
-static void drop_removed(struct journal *j, struct journal_group *g)
-{
-    for (size_t k = 0; k < STATE_SLOTS; k++) {
-        struct state_record *r = &g->state[k];
-        struct segment *s = k != STATE_GROUP && r->segment != 0 ? segment_find(j, r->segment) : NULL;
-        if (s != NULL) {
-            sluice_assert(s->live_states > 0);
-            s->live_states--;
-            free(r->data);
-            r->data = NULL;
-            r->segment = 0;
-        }
     }
 }
 

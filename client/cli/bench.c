@@ -129,6 +129,7 @@ static void put_done(const struct sluice_put_result *r, void *user)
         uint64_t now = bench_clock(b), intended = (uint64_t)(uintptr_t)user;
         histogram_add(b->latency, now > intended ? now - intended : 0);
         b->counted++;
+        b->counted_bytes += b->record_size;
     }
     if (b->completed == b->records) {
         b->completed_all(b);
@@ -269,16 +270,21 @@ int bench_load_start(struct bench *b)
 
 /* ---- readers --------------------------------------------------------------------------------------------------------------- */
 
-struct reader_cbs { void (*each)(struct bench_reader *r, const struct sluice_records *batch); void (*ended)(struct bench_reader *r); };
-struct reader_slot { struct bench_reader reader; struct reader_cbs cbs; };
-_Static_assert(offsetof(struct reader_slot, reader) == 0, "slots are found from readers");
-
 static void reader_records(struct sluice_reader *r, const struct sluice_records *batch, void *user)
 {
     struct bench_reader *br = user;
     (void)r;
-    br->bench->turn = br->bench->turn; /* nothing of the load changes here */
-    ((struct reader_cbs *)(br + 1))->each(br, batch);
+    br->each(br, batch);
+}
+
+static void reader_caught_up(struct sluice_reader *r, uint64_t next, void *user)
+{
+    struct bench_reader *br = user;
+    (void)r;
+    (void)next;
+    if (br->caught_up != NULL) {
+        br->caught_up(br);
+    }
 }
 
 static void reader_ended(struct sluice_reader *r, const struct sluice_read_end *end, void *user)
@@ -289,26 +295,115 @@ static void reader_ended(struct sluice_reader *r, const struct sluice_read_end *
     if (end->code != 0) {
         bench_error(br->bench, end->code, end->message);
         bench_stop(br->bench);
-    } else {
-        ((struct reader_cbs *)(br + 1))->ended(br);
+    } else if (br->end != NULL) {
+        br->end(br);
     }
 }
 
-int bench_readers_open(struct bench *b, const struct sluice_position *from, bool follow, struct bench_reader **readers, size_t *n,
-                       void (*each)(struct bench_reader *r, const struct sluice_records *batch), void (*ended)(struct bench_reader *r))
+int bench_readers_open(struct bench *b, struct bench_reading *g, const struct sluice_position *from, bool follow, const struct bench_reader *pattern)
 {
-    (void)readers;
-    (void)n;
-    (void)from;
-    (void)follow;
-    (void)each;
-    (void)ended;
-    return 0;
+    Sluice__StreamReply *reply;
+    int status = cli_describe(b->cli, b->stream, &reply);
+    if (status != 0) {
+        return status;
+    }
+    g->readers = xcalloc(reply->stream->n_shards + 1, sizeof *g->readers);
+    g->clients = xcalloc(b->consumers, sizeof(struct sluice_client *));
+    const struct sluice_client_options co = {.endpoints = b->cli->endpoints, .agent = "sluice-bench/" SLUICE_VERSION};
+    for (; g->n_clients < b->consumers && status == 0; g->n_clients += status == 0) {
+        status = sluice_client_open(b->cli->env, &co, &g->clients[g->n_clients]) != 0 ? CLI_FAILED : 0;
+    }
+    for (size_t i = 0; i < reply->stream->n_shards && status == 0; i++) {
+        struct bench_reader *r = &g->readers[g->n];
+        *r = *pattern;
+        r->bench = b;
+        const struct sluice_reader_options o = {.no_follow = !follow, .timeout_ms = 60000, .max_bytes = 1 << 20, .records = reader_records,
+                                                .caught_up = reader_caught_up, .ended = reader_ended, .user = r};
+        int code = sluice_reader_open(g->clients[i % b->consumers], b->stream, reply->stream->shards[i]->shard, from, &o, &r->reader);
+        if (code != 0) {
+            status = cli_failed("bench", code, SLUICE_REJECTED, "", "");
+        } else {
+            g->n++;
+        }
+    }
+    cli_free(reply);
+    return status;
 }
 
-void bench_readers_close(struct bench_reader *readers, size_t n)
+void bench_readers_close(struct bench *b, struct bench_reading *g)
 {
-    (void)readers;
-    (void)n;
-    (void)b_unused;
+    for (size_t i = 0; i < g->n; i++) {
+        sluice_reader_close(g->readers[i].reader);
+    }
+    for (unsigned i = 0; i < g->n_clients; i++) {
+        bench_client_close(b, g->clients[i]);
+    }
+    free(g->readers);
+    free(g->clients);
+    *g = (struct bench_reading){0};
+}
+
+/* ---- the end --------------------------------------------------------------------------------------------------------------- */
+
+void bench_run(struct bench *b)
+{
+    while (!b->done) {
+        env_uv_run(b->cli->env);
+    }
+}
+
+static void client_closed(void *user)
+{
+    struct bench *b = user;
+    b->clients_closing--;
+    env_stop(b->cli->env);
+}
+
+void bench_client_close(struct bench *b, struct sluice_client *c)
+{
+    b->clients_closing++;
+    sluice_client_close(c, client_closed, b);
+    while (b->clients_closing > 0) {
+        env_uv_run(b->cli->env);
+    }
+}
+
+int bench_close(struct bench *b)
+{
+    if (b->all_producers != NULL) {
+        b->done = true; /* what is completed now is not counted */
+        b->completed = b->records + 1;
+        uint64_t errors = b->errors, counted = b->counted;
+        for (unsigned i = 0; i < b->producers; i++) {
+            if (b->all_producers[i].producer != NULL) {
+                sluice_producer_close(b->all_producers[i].producer);
+            }
+            if (b->all_producers[i].client != NULL) {
+                bench_client_close(b, b->all_producers[i].client);
+            }
+        }
+        b->errors = errors;
+        b->counted = counted;
+    }
+    env_timer_close(&b->progress);
+    env_timer_close(&b->pacer);
+    if (b->terminal) {
+        fputs("\r\033[K", stderr);
+    }
+    if (b->errors > 0) {
+        fprintf(stderr, "sluice: bench: %llu errors, the first: %s\n", (unsigned long long)b->errors, b->first_error);
+    }
+    double s = b->end_ns > b->start_ns && b->start_ns != 0 ? (double)(b->end_ns - b->start_ns) / 1e9 : 0;
+    double bytes = (double)b->counted_bytes;
+    printf("{\"test\":\"%s\",\"records\":%llu,\"bytes\":%.0f,\"seconds\":%.3f,\"records_per_s\":%.1f,\"mb_per_s\":%.3f,\"p50_ms\":%.3f,"
+           "\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"errors\":%llu}\n",
+           b->test, (unsigned long long)b->counted, bytes, s, s > 0 ? (double)b->counted / s : 0, s > 0 ? bytes / 1e6 / s : 0,
+           (double)histogram_quantile(b->latency, 0.5) / 1e6, (double)histogram_quantile(b->latency, 0.99) / 1e6,
+           (double)histogram_quantile(b->latency, 0.999) / 1e6, (unsigned long long)b->errors);
+    int status = b->errors > 0 ? CLI_FAILED : CLI_DONE;
+    free(b->all_producers);
+    free(b->latency);
+    free(b->pool);
+    cli_close(b->cli);
+    return status;
 }

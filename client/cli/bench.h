@@ -25,13 +25,12 @@ struct bench {
     bool compressible, stamped;
     struct bench_producer *all_producers;
     unsigned n_open; /* producers that answered */
-    struct sluice_client *consumer_clients[BENCH_CLIENTS_MAX];
-    unsigned n_clients_closing;
+    unsigned clients_closing;
     uint8_t *pool;          /* record data are cut out of it */
     size_t pool_size;
     uint64_t key_seed;
     unsigned turn;
-    uint64_t sent, completed, errors, counted; /* counted: what the result is about */
+    uint64_t sent, completed, errors, counted, counted_bytes; /* counted: what the result is about */
     uint64_t start_ns, end_ns;
     uint64_t clock_turn_ns, clock_ns; /* the clock, read once per turn */
     struct histogram *latency;
@@ -56,16 +55,27 @@ int bench_open(struct bench *b, struct cli *c, const struct bench_defaults *d);
 int bench_load_start(struct bench *b);
 /* Runs the loop until `done`. */
 void bench_run(struct bench *b);
+/* Closes a client of the bench's and waits for it. */
+void bench_client_close(struct bench *b, struct sluice_client *c);
 /* Prints the JSON line, frees; returns the exit status. */
 int bench_close(struct bench *b);
 void bench_stop(struct bench *b);
 uint64_t bench_clock(struct bench *b);
 void bench_error(struct bench *b, int code, const char *message);
 
-/* One reader per shard, spread over the consumers' clients. each: every batch delivered. */
-struct bench_reader { struct bench *bench; struct sluice_reader *reader; uint64_t delivered_ns; bool ended; };
-int bench_readers_open(struct bench *b, const struct sluice_position *from, bool follow, struct bench_reader **readers, size_t *n,
-                       void (*each)(struct bench_reader *r, const struct sluice_records *batch), void (*ended)(struct bench_reader *r));
-void bench_readers_close(struct bench_reader *readers, size_t n);
+/* One reader per shard of the stream, over the consumers' clients in turn. */
+struct bench_reader {
+    struct bench *bench;
+    struct sluice_reader *reader;
+    uint64_t delivered_ns; /* the last delivery */
+    bool ready, ended;
+    void (*each)(struct bench_reader *r, const struct sluice_records *batch);
+    void (*caught_up)(struct bench_reader *r);
+    void (*end)(struct bench_reader *r);
+};
+struct bench_reading { struct bench_reader *readers; size_t n; struct sluice_client **clients; unsigned n_clients; };
+/* pattern: the callbacks of all readers. 0 or the exit status. */
+int bench_readers_open(struct bench *b, struct bench_reading *g, const struct sluice_position *from, bool follow, const struct bench_reader *pattern);
+void bench_readers_close(struct bench *b, struct bench_reading *g);
 
 #endif

@@ -18,6 +18,9 @@ int cli_error(const char *format, ...)
 
 int cli_failed(const char *what, int code, enum sluice_outcome outcome, const char *message, const char *hint)
 {
+    if (strcmp(message, sluice_error_text(code)) == 0) {
+        message = "";
+    }
     fprintf(stderr, "sluice: %s: %s%s%s%s\n", what, sluice_error_text(code), message[0] != '\0' ? " (" : "", message, message[0] != '\0' ? ")" : "");
     if (hint[0] != '\0') {
         fprintf(stderr, "  %s\n", hint);
@@ -39,7 +42,7 @@ bool cli_open(struct cli *c)
         cli_error("cannot open an event loop");
         return false;
     }
-    const struct sluice_client_options o = {.endpoints = c->endpoints, .agent = "sluice-cli/" SLUICE_VERSION};
+    const struct sluice_client_options o = {.endpoints = c->endpoints, .agent = "sluice-cli/" SLUICE_VERSION, .call_timeout_ms = 15000};
     if (sluice_client_open(c->env, &o, &c->client) != 0) {
         cli_error("the list of endpoints '%s' cannot be read: host:port,host:port,...", c->endpoints);
         return false;
@@ -173,6 +176,43 @@ int cli_describe(struct cli *c, const char *stream, Sluice__StreamReply **reply)
         return cli_error("the node's answer names no stream");
     }
     return status;
+}
+
+/* The end of each shard, asked of its leader: the map's numbers are those of whichever node answered. */
+struct ends { struct cli *cli; size_t waiting; };
+struct end { struct ends *all; Sluice__ShardInfo *shard; };
+
+static void end_known(const struct sluice_result *r, void *user)
+{
+    struct end *e = user;
+    if (r->code == 0) {
+        const Sluice__PositionReply *p = (const Sluice__PositionReply *)r->reply;
+        e->shard->first_offset = p->first_offset;
+        e->shard->end_offset = p->offset;
+    }
+    if (--e->all->waiting == 0) {
+        env_stop(e->all->cli->env);
+    }
+}
+
+void cli_ask_ends(struct cli *c, Sluice__StreamInfo *s)
+{
+    struct ends all = {.cli = c};
+    struct end *each = xcalloc(s->n_shards + 1, sizeof *each);
+    for (size_t i = 0; i < s->n_shards; i++) {
+        Sluice__Position m = SLUICE__POSITION__INIT;
+        m.shard = s->shards[i]->shard;
+        m.kind = SLUICE__POSITION__KIND__LATEST;
+        const struct sluice_call_options o = {.stream = s->name, .shard = m.shard, .timeout_ms = 2000};
+        each[i] = (struct end){.all = &all, .shard = s->shards[i]};
+        if (sluice_call(c->client, FRAME_POSITION, &m.base, &o, end_known, &each[i]) == 0) {
+            all.waiting++;
+        }
+    }
+    while (all.waiting > 0) {
+        env_uv_run(c->env);
+    }
+    free(each);
 }
 
 bool cli_wait_active(struct cli *c, const char *stream, unsigned ms)

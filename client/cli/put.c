@@ -216,6 +216,8 @@ static void cut(struct putting *p)
             p->block_ready = false;
             lines_feed(&p->lines, full.data, full.n);
             read_more(p);
+        } else if (p->job_runs) {
+            return; /* the block is the helper's until read_done */
         } else if (p->reading.error != 0) {
             fail_line(p, p->n_lines + 1, SLUICE_E_INVALID, SLUICE_REJECTED, strerror(p->reading.error));
         } else if (p->reading.eof) {

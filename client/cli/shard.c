@@ -3,43 +3,6 @@
 
 #include <stdlib.h>
 
-/* The end of each shard, asked of its leader: the map's numbers are those of whichever node answered. */
-struct ends { struct cli *cli; size_t waiting; };
-struct end { struct ends *all; Sluice__ShardInfo *shard; };
-
-static void end_known(const struct sluice_result *r, void *user)
-{
-    struct end *e = user;
-    if (r->code == 0) {
-        const Sluice__PositionReply *p = (const Sluice__PositionReply *)r->reply;
-        e->shard->first_offset = p->first_offset;
-        e->shard->end_offset = p->offset;
-    }
-    if (--e->all->waiting == 0) {
-        env_stop(e->all->cli->env);
-    }
-}
-
-static void ask_ends(struct cli *c, const char *stream, Sluice__StreamInfo *s)
-{
-    struct ends all = {.cli = c};
-    struct end *each = xcalloc(s->n_shards + 1, sizeof *each);
-    for (size_t i = 0; i < s->n_shards; i++) {
-        Sluice__Position m = SLUICE__POSITION__INIT;
-        m.shard = s->shards[i]->shard;
-        m.kind = SLUICE__POSITION__KIND__LATEST;
-        const struct sluice_call_options o = {.stream = stream, .shard = m.shard, .timeout_ms = 2000};
-        each[i] = (struct end){.all = &all, .shard = s->shards[i]};
-        if (sluice_call(c->client, FRAME_POSITION, &m.base, &o, end_known, &each[i]) == 0) {
-            all.waiting++;
-        }
-    }
-    while (all.waiting > 0) {
-        env_uv_run(c->env);
-    }
-    free(each);
-}
-
 static int list(struct cli *c)
 {
     Sluice__StreamReply *reply;
@@ -47,7 +10,7 @@ static int list(struct cli *c)
     if (status != 0) {
         return status;
     }
-    ask_ends(c, c->words[0], reply->stream);
+    cli_ask_ends(c, reply->stream);
     json_t *all = json_array();
     struct cli_table t = {.columns = 7};
     static const char *const heads[] = {"SHARD", "STATE", "LEADER", "REPLICAS", "FIRST", "NEXT", "START HASH"};

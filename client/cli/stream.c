@@ -34,8 +34,10 @@ static json_t *stream_json(const Sluice__StreamInfo *s)
     id_text(&s->id, id);
     time_text(s->created_ms, created);
     size_t open = 0;
+    uint64_t records = 0;
     for (size_t i = 0; i < s->n_shards; i++) {
         open += s->shards[i]->open;
+        records += s->shards[i]->end_offset - min_u64(s->shards[i]->first_offset, s->shards[i]->end_offset);
     }
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:s, s:b}", "name", s->name, "account", s->account, "id", id, "status",
                           status_text((int)s->status), "retention_hours", (int)s->retention_hours, "replicas", (int)s->replicas, "created", created,
@@ -43,6 +45,7 @@ static json_t *stream_json(const Sluice__StreamInfo *s)
     json_object_set_new(j, "shards", json_integer((json_int_t)(s->n_shards > 0 ? s->n_shards : s->shard_count)));
     if (s->n_shards > 0) {
         json_object_set_new(j, "open_shards", json_integer((json_int_t)open));
+        json_object_set_new(j, "records", json_integer((json_int_t)records));
     }
     return j;
 }
@@ -99,6 +102,7 @@ static int create(struct cli *c)
     status = cli_describe(c, c->words[0], &reply);
     if (status == 0) {
         if (c->json) {
+            cli_ask_ends(c, reply->stream);
             cli_print_json(stream_json(reply->stream));
         } else {
             fprintf(stderr, "created %s with %zu shard%s\n", c->words[0], reply->stream->n_shards, reply->stream->n_shards == 1 ? "" : "s");
@@ -205,6 +209,7 @@ static int describe(struct cli *c)
     Sluice__StreamReply *reply;
     int status = cli_describe(c, c->words[0], &reply);
     if (status == 0) {
+        cli_ask_ends(c, reply->stream);
         print_stream(c, reply->stream);
         cli_free(reply);
     }

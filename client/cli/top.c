@@ -42,6 +42,7 @@ static json_t *stream_row(struct cli *c, struct cli_table *t, const char *name, 
         cli_free(reply);
         return NULL;
     }
+    cli_ask_ends(c, reply->stream);
     uint64_t end = 0, kept = 0;
     unsigned leaderless = 0, open = 0;
     for (size_t i = 0; i < reply->stream->n_shards; i++) {

@@ -86,10 +86,11 @@ static void disk_fault(struct world *w, enum fault_kind kind)
         d.slow_ns = (struct sim_range){20 * MS, 400 * MS};
         break;
     case FAULT_NOSPACE:
-        d.capacity = 512 << 10;
+        d.capacity = (1 << 20) + pick(w, 4 << 20);
         n->expect_exit = true;
         break;
     case FAULT_READ_ERROR:
+        n->expect_exit = true; /* an error while it starts ends it */
         d.read_error_ppm = 20000;
         break;
     case FAULT_WRITE_ERROR:

@@ -293,6 +293,7 @@ void workload_run(struct workload *l)
 void workload_stop_puts(struct workload *l) { l->stopped = true; }
 bool workload_drained(const struct workload *l) { return l->n_open == 0; }
 bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end) { return end == 0 || l->readers[shard].next >= end; }
+uint64_t workload_read_to(const struct workload *l, uint32_t shard) { return l->readers[shard].next; }
 uint64_t workload_last_ack(const struct workload *l, uint32_t shard) { return l->last_ack[shard]; }
 uint64_t workload_shard_group(const struct workload *l, uint32_t shard) { return l->groups[shard]; }
 

@@ -3,6 +3,7 @@
 
 #include "proto/base.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +30,9 @@ static void node_main(struct env *env, void *arg)
     struct world_node *n = arg;
     char err[256] = "";
     int rc = node_start(env, &n->settings, &n->node, err);
-    if (rc != 0) {
+    if ((n->expect_exit && (rc == -ENOSPC || rc == -EIO)) || (n->damaged && (rc == ENV_EXIT_DAMAGE || rc == -EIO))) {
+        env_fatal(env, rc == ENV_EXIT_DAMAGE ? ENV_EXIT_DAMAGE : ENV_EXIT_DISK, err); /* as main() would; tried again later */
+    } else if (rc != 0) {
         world_fail(n->world, 22, "node %u did not start: %s (%d)", n->number, err, rc);
     }
 }
@@ -177,6 +180,21 @@ static void begin_final(void *arg)
     }
 }
 
+/* As many replicas as there should be have the same end, and the shard's reader has reached it. */
+static bool shard_agrees(struct world *w, const struct final_read *reads, uint32_t shard)
+{
+    uint64_t top = 0;
+    unsigned at_top = 0, wanted = w->n_nodes < 3 ? w->n_nodes : 3;
+    for (unsigned i = 0; i < w->n_nodes; i++) {
+        const struct final_read *f = &reads[i * w->n_shards + shard];
+        if (f->done && !f->failed) {
+            at_top = f->trim + f->n > top ? 1 : at_top + (f->trim + f->n == top);
+            top = max_u64(top, f->trim + f->n);
+        }
+    }
+    return at_top >= wanted && workload_caught_up(w->workload, shard, top);
+}
+
 /* Reads every replica of every shard; true if all agree on the end and the readers have it all. */
 static bool read_finals(struct world *w, struct final_read *reads)
 {
@@ -194,26 +212,27 @@ static bool read_finals(struct world *w, struct final_read *reads)
     sim_run_until(w->sim, sim_now_ns(w->sim) + 200 * MS);
     bool agree = true;
     for (uint32_t s = 0; s < w->n_shards; s++) {
-        uint64_t top = 0;
-        unsigned have = 0;
-        for (unsigned i = 0; i < w->n_nodes; i++) {
-            const struct final_read *f = &reads[i * w->n_shards + s];
-            if (f->done && !f->failed) {
-                top = max_u64(top, f->trim + f->n);
-                have++;
-            }
-        }
-        unsigned wanted = w->n_nodes < 3 ? w->n_nodes : 3;
-        unsigned at_top = 0;
-        for (unsigned i = 0; i < w->n_nodes; i++) {
-            const struct final_read *f = &reads[i * w->n_shards + s];
-            at_top += f->done && !f->failed && f->trim + f->n == top;
-        }
-        if (have < wanted || at_top < wanted || !workload_caught_up(w->workload, s, top)) {
-            agree = false;
-        }
+        agree = agree && shard_agrees(w, reads, s);
     }
     return agree;
+}
+
+static void explain_ends(struct world *w, const struct final_read *reads)
+{
+    char text[400];
+    size_t at = 0;
+    for (uint32_t s = 0; s < w->n_shards; s++) {
+        if (shard_agrees(w, reads, s)) {
+            continue;
+        }
+        at += (size_t)snprintf(text + at, sizeof text - at, " shard %u (reader %llu):", s, (unsigned long long)workload_read_to(w->workload, s));
+        for (unsigned i = 0; i < w->n_nodes && at < sizeof text; i++) {
+            const struct final_read *f = &reads[i * w->n_shards + s];
+            at += (size_t)snprintf(text + at, sizeof text - at, f->done && !f->failed ? " %llu" : f->done ? " -" : " ?", (unsigned long long)(f->trim + f->n));
+        }
+        at = at < sizeof text ? at : sizeof text - 1;
+    }
+    world_fail(w, 21, "replicas or readers did not catch up within 20 s after healing; ends by node:%s", text);
 }
 
 static void judge(struct world *w, struct final_read *reads)
@@ -339,7 +358,7 @@ void run_seed(const struct world_options *o, struct world_result *r)
         agree = read_finals(w, reads);
     }
     if (!agree) {
-        world_fail(w, 21, "replicas or readers did not catch up within 20 s after healing");
+        explain_ends(w, reads);
     }
     workload_finish(w->workload);
     judge(w, reads);

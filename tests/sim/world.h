@@ -97,6 +97,7 @@ void workload_run(struct workload *l);                                /* start p
 void workload_stop_puts(struct workload *l);
 bool workload_drained(const struct workload *l);                      /* every put has an outcome */
 bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end); /* its reader got everything below end */
+uint64_t workload_read_to(const struct workload *l, uint32_t shard); /* next offset of the shard's reader */
 uint64_t workload_last_ack(const struct workload *l, uint32_t shard); /* ns of the last acknowledgement; 0: none */
 uint64_t workload_shard_group(const struct workload *l, uint32_t shard);
 void workload_finish(struct workload *l);                             /* writes what is still open into the history as unknown */

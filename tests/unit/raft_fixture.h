@@ -556,6 +556,28 @@ static inline int world_put(struct world *w, uint64_t group, uint32_t bytes)
     return l < 0 ? SLUICE_E_NOT_LEADER : node_put(w, (unsigned)l, group, 1 + (uint32_t)(sim_random(w->sim) % 3), bytes, NULL);
 }
 
+static inline void group_dump(const struct group *g)
+{
+    const struct raft *r = &g->raft;
+    fprintf(stderr, "group %llu of %llx: state %u term %llu commit %llu applied %llu stored %llu snapshot %llu offset %llu last %llu put %d verified %llu/%llu\n",
+            (unsigned long long)g->id, (unsigned long long)g->raft_id, r->state, r->current_term, r->commit_index, r->last_applied, r->last_stored,
+            r->log.snapshot.last_index, r->log.offset, (unsigned long long)group_log_last(&g->log), r->snapshot.put.data != NULL,
+            (unsigned long long)g->verified, (unsigned long long)g->verified_term);
+    for (unsigned i = 0; r->state == RAFT_LEADER && i < r->configuration.n; i++) {
+        const struct raft_progress *p = &r->leader_state.progress[i];
+        fprintf(stderr, "  %llx: state %u next %llu match %llu snapshot %llu recent %d", r->configuration.servers[i].id, p->state, p->next_index, p->match_index,
+                p->snapshot_index, p->recent_recv);
+        for (unsigned k = 0; k < g->n_peers; k++) {
+            const struct peer *q = &g->peers[k];
+            if (q->id == r->configuration.servers[i].id) {
+                fprintf(stderr, " | ack %llu sent %llu..%llu heard %llu ms", (unsigned long long)q->ack, (unsigned long long)q->sent_from,
+                        (unsigned long long)q->sent_end, (unsigned long long)(group_now(g) - q->heard_ms));
+            }
+        }
+        fprintf(stderr, "\n");
+    }
+}
+
 /* Every acknowledged proposal must be what all nodes of the group hold; all nodes must have caught up with each other. */
 static inline void world_check(struct world *w, bool converged)
 {
@@ -585,6 +607,8 @@ static inline void world_check(struct world *w, bool converged)
             if (m->last_index != last || m->sum != sum || m->next != next) {
                 fprintf(stderr, "node %u group %llu: last %llu of %llu, next %llu of %llu\n", i, (unsigned long long)g, (unsigned long long)m->last_index,
                         (unsigned long long)last, (unsigned long long)m->next, (unsigned long long)next);
+                group_dump(machine_of(w, (unsigned)l, g)->g);
+                group_dump(m->g);
                 violation(w, "a node did not catch up", g, m->last_index);
             }
             uint64_t a, b;

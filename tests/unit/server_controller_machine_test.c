@@ -240,6 +240,7 @@ static void a_blank_disk_gets_new_generations_once_per_life(void **state)
     assert_int_equal(map->n_controller_voters, 2); /* it votes again only when it caught up */
     assert_int_equal(map->controller[2].node, 3);
     assert_int_equal(map->controller[2].generation, 2);
+    assert_int_equal(cluster_map_node(map, 3)->blank_since, 5);
     cluster_map_unref(map);
     assert_int_equal(life(&w, 3, 6, LIFE_CONTROLLER_LOST).generation, 3);
     map = controller_machine_map(w.m);

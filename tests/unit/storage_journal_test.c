@@ -224,6 +224,46 @@ static void test_roundtrip(void **state)
     run_story(story_roundtrip, 1);
 }
 
+/* The same on a bad disk: writes and syncs fail (the process ends; the next life takes only what is on the disk), reads fail and flip bits on the way. */
+static void story_bad_disk(uint64_t seed)
+{
+    struct world *w = world_new(seed);
+    for (int life = 0; life < 8; life++) {
+        struct sim_disk d = {.sync_ns = {200000, 900000}, .write_ns = {20000, 90000}, .read_ns = {20000, 90000}, .write_error_ppm = life % 2 == 1 ? 20000 : 0,
+                             .read_error_ppm = 2000, .flip_ppm = 2000};
+        struct sim_disk good = {.sync_ns = {200000, 900000}, .write_ns = {20000, 90000}};
+        sim_host_set_disk(w->host, &d);
+        unsigned errors = w->io_errors;
+        world_start(w);
+        if (w->open_error != 0) {
+            w->o.after_io_error = w->o.after_io_error || w->io_errors > errors || w->open_error == -EIO;
+            world_crash(w, SIM_CRASH_KILL);
+            sim_host_set_disk(w->host, &good);
+            world_start(w);
+        }
+        sim_host_set_disk(w->host, &good); /* the check reads, too */
+        check_recovered(w);
+        adopt(w);
+        sim_host_set_disk(w->host, &d);
+        errors = w->io_errors;
+        random_work(w, 40 + (unsigned)(sim_random(w->sim) % 60), seed % 2 == 0);
+        bool up = sim_process_up(w->host);
+        CHECK(up || w->exit_code == ENV_EXIT_DISK);
+        w->o.after_io_error = w->io_errors > errors;
+        world_crash(w, sim_random(w->sim) % 2 == 0 ? SIM_CRASH_KILL : SIM_CRASH_POWER);
+    }
+}
+
+static void test_bad_disk(void **state)
+{
+    (void)state;
+    const char *from = getenv("SEED");
+    uint64_t first = from != NULL ? strtoull(from, NULL, 10) : 1;
+    for (uint64_t seed = first; seed < first + (from != NULL ? 1 : 60); seed++) {
+        run_story(story_bad_disk, seed);
+    }
+}
+
 static void test_crashes(void **state)
 {
     (void)state;
@@ -243,6 +283,7 @@ int main(void)
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_missing),
         cmocka_unit_test(test_crashes),
+        cmocka_unit_test(test_bad_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

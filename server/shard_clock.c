@@ -1,0 +1,52 @@
+/* shard_clock.c: the time a leader gives to entries of its log (F31: a leader with a wrong clock must neither poison the times of records nor trim the shard).
+ *
+ * Every liveness record of a link carries the peer's wall clock. The leader takes the median over the replicas of the group, its own clock included: time = max(last time,
+ * min(own clock, median + 5 s)). A trim is proposed only while a majority of the clocks lies within a minute of the median. */
+#include "proto/base.h"
+#include "server/node_impl.h"
+#include "server/shard.h"
+
+enum { CLOCK_AHEAD_MS = 5000, CLOCK_AGREE_MS = 60000 };
+
+uint64_t shard_time(const struct shard *s)
+{
+    uint64_t own = lane_wall_ms(s->lane);
+    int64_t bound = s->median_clock_ms + CLOCK_AHEAD_MS;
+    if (bound < 0) {
+        uint64_t back = (uint64_t)-bound;
+        own = own > back ? own - back : 0;
+    }
+    return max_u64(s->time_in_flight, own);
+}
+
+void shard_clock_tick(struct shard *s)
+{
+    struct group_peer peers[REPLICAS_MAX + 2];
+    unsigned n = group_peers(s->group, peers, ARRAY_LEN(peers));
+    int64_t offsets[REPLICAS_MAX + 2];
+    unsigned known = 0;
+    unsigned voters = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (!peers[i].voter) {
+            continue;
+        }
+        voters++;
+        int64_t offset = 0;
+        if (peers[i].raft_id != s->raft_id && !links_clock_offset(groups_links(s->lane->groups), raft_id_node(peers[i].raft_id), &offset)) {
+            continue;
+        }
+        unsigned at = known++;
+        while (at > 0 && offsets[at - 1] > offset) {
+            offsets[at] = offsets[at - 1];
+            at--;
+        }
+        offsets[at] = offset;
+    }
+    s->median_clock_ms = known > 0 ? offsets[(known - 1) / 2] : 0;
+    unsigned agree = 0;
+    for (unsigned i = 0; i < known; i++) {
+        int64_t away = offsets[i] - s->median_clock_ms;
+        agree += away >= -CLOCK_AGREE_MS && away <= CLOCK_AGREE_MS;
+    }
+    s->clocks_agree = 2 * agree > voters;
+}

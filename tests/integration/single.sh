@@ -1,0 +1,103 @@
+#!/bin/bash
+# build/sluiced alone is the drop-in for local development: ready at once, data in ./sluice-data of its working folder, which a
+# restart and a SIGKILL leave whole.
+. "$(dirname "${BASH_SOURCE[0]}")/common.bash"
+
+must "there are free ports" free_ports
+at=$work/home
+
+# ---- ready quickly ----
+from=$(now_ms)
+single_start "$at"
+until_ready_ms() { # polls more often than `until_ok`
+    until single_ready; do
+        [ $(($(now_ms) - from)) -lt "$1" ] || return 1
+        sleep 0.01
+    done
+}
+must "a node without arguments becomes ready" until_ready_ms 10000
+took=$(($(now_ms) - from))
+say "ready after $took ms (asking costs some of them)"
+check "well under a second even on a busy machine" [ "$took" -lt 1000 ]
+check "data is in ./sluice-data" [ -f "$at/sluice-data/identity" ]
+check "the node says that it is ready" grep -q 'is ready' "$at/log"
+check "it is not ready on another path" bash -c '! grep -qi "error" "$1/log"' sh "$at"
+
+# ---- put and get ----
+seq 1 2000 | sed 's/^/line /' >"$work/input"
+printf '\n\r\nwith CR\r\n  blanks  \n\xff\xfe bytes\nlast without newline' >>"$work/input"
+lines=$(($(wc -l <"$work/input") + 1))
+must "a stream is created" exits 0 "$sluice" stream create one --shards 2
+must "limits are lifted" exits 0 "$sluice" stream update one --limits off
+must "every line is acknowledged" exits 0 "$sluice" put one "$work/input"
+check "the summary names their number" says "$lines lines acknowledged"
+must "everything is read" exits 0 "$sluice" get one
+{ cat "$work/input"; echo; } >"$work/expected"
+check "and equal to what went in" same_lines "$work/expected" "$work/out"
+"$sluice" stream describe one >"$work/describe"
+check "replication is 1" grep -qE '^replicas +1$' "$work/describe"
+must "one shard keeps the order" exits 0 "$sluice" get one --shard 0
+check "of the input" awk 'NR == FNR { line[++n] = $0; next } at < n && $0 "" == line[at + 1] "" { at++ } END { exit at == n ? 0 : 1 }' \
+    "$work/out" "$work/expected"
+
+# ---- SIGTERM ----
+from=$(now_ms)
+kill -TERM "$single_pid"
+must "SIGTERM ends it with 0" ends_with 0 20 "$single_pid"
+say "stopped after $(($(now_ms) - from)) ms"
+check "and quickly" [ $(($(now_ms) - from)) -lt 5000 ]
+single_start "$at"
+must "it starts again" until_ok 20 single_ready
+must "the data is read after a restart" exits 0 "$sluice" get one
+check "and is what it was" same_lines "$work/expected" "$work/out"
+
+# ---- SIGKILL, again and again, in the middle of puts: what was acknowledged is there, once ----
+for round in 1 2 3 4 5; do
+    seq 1 400000 | sed "s/^/round $round line /" >"$work/more"
+    "$sluice" -o json put one "$work/more" --timeout 1 >"$work/summary" 2>"$work/put.err" &
+    putter=$!
+    sleep "0.$((10 + RANDOM % 25))"
+    kill -KILL "$single_pid"
+    wait "$single_pid" 2>/dev/null || true
+    put_status=0
+    wait "$putter" || put_status=$?
+    single_start "$at"
+    must "round $round: it starts after SIGKILL" until_ok 20 single_ready
+    must "round $round: the data is read" exits 0 "$sluice" get one
+    cp "$work/out" "$work/all"
+    grep -a "^round $round " "$work/all" >"$work/round" || true
+    stored=$(wc -l <"$work/round")
+    if [ "$put_status" -eq 0 ]; then
+        acknowledged=400000
+    else
+        acknowledged=$(jq -r .acknowledged "$work/summary")
+        check "round $round: an unfinished put is failed or unknown" [ "$put_status" -eq 1 -o "$put_status" -eq 3 ]
+    fi
+    say "round $round: exit status $put_status, $acknowledged acknowledged, $stored stored"
+    check "round $round: nothing acknowledged is lost" [ "$stored" -ge "$acknowledged" ]
+    check "round $round: nothing is there twice" [ "$(sort -u "$work/round" | wc -l)" -eq "$stored" ]
+    check "round $round: nothing was made up" [ -z "$(comm -13 <(sort "$work/more") <(sort "$work/round"))" ]
+    if [ "$put_status" -ne 0 ]; then
+        first=$(jq -r .first_not_acknowledged "$work/summary")
+        check "round $round: all before the first line that was not acknowledged are there" \
+            [ -z "$(head -n $((first - 1)) "$work/more" | sort | comm -23 - <(sort "$work/round"))" ]
+    fi
+    # Older records are as they were.
+    grep -av '^round ' "$work/all" >"$work/old"
+    check "round $round: the older records are untouched" same_lines "$work/expected" "$work/old"
+done
+
+# ---- a second life on other ports, the same data: an address is no part of the identity ----
+kill -TERM "$single_pid"
+must "SIGTERM ends it with 0" ends_with 0 20 "$single_pid"
+must "there are free ports" free_ports
+single_start "$at"
+must "it starts on other ports" until_ok 20 single_ready
+check "the stream is there" exits 0 "$sluice" stream describe one
+check "and its records" exits 0 "$sluice" get one --limit 10
+check "as many as asked for" [ "$(wc -l <"$work/out")" -eq 10 ]
+
+# ---- deleting ----
+check "the stream is deleted" exits 0 "$sluice" stream delete one
+check "and not found" exits 1 "$sluice" stream describe one
+check "nor its records" exits 1 "$sluice" get one

@@ -1,0 +1,243 @@
+/* Each shim rule that can be switched off: the scenario in which its absence does harm, played with the rule off and on. */
+#include "raft_fixture.h"
+
+static void isolate(struct world *w, unsigned i, bool on)
+{
+    for (unsigned j = 0; j < w->n_nodes; j++) {
+        if (j != i) {
+            sim_cut(w->sim, w->nodes[i].host, w->nodes[j].host, on);
+            sim_cut(w->sim, w->nodes[j].host, w->nodes[i].host, on);
+        }
+    }
+}
+
+static void in_child(bool (*play)(unsigned disable), unsigned disable, bool want)
+{
+    fflush(stdout);
+    fflush(stderr);
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(60);
+        _exit(play(disable) ? 0 : 3);
+    }
+    int status = 0;
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 3);
+    bool safe = WEXITSTATUS(status) == 0;
+    if (safe != want) {
+        fail_msg("with rules %#x off the scenario is %s", disable, safe ? "safe" : "harmful");
+    }
+}
+
+/* R1, B1: a follower with leftovers of an old term vouches for them to a new leader, which commits an entry that only it has, and dies. */
+static bool false_ack(unsigned disable)
+{
+    struct world *w = world_new(21, 3, 1);
+    w->disable = disable;
+    w->quiet_violations = true;
+    w->heartbeat_ms = 100;
+    world_start(w);
+    CHECK(world_await_leaders(w, 5000) >= 0);
+    unsigned old = (unsigned)world_leader(w, 1);
+    for (unsigned i = 0; i < 20; i++) {
+        world_put(w, 1, 100);
+        run_ms(w, 5);
+    }
+    run_ms(w, 300);
+    isolate(w, old, true);
+    for (unsigned i = 0; i < 30; i++) { /* leftovers: only on the old leader */
+        CHECK(node_put(w, old, 1, 1, 100, NULL) == 0);
+    }
+    uint64_t term = group_term(machine_of(w, old, 1)->g);
+    int fresh = -1;
+    for (unsigned ms = 0; ms < 5000 && fresh < 0; ms++) {
+        run_ms(w, 1);
+        int l = world_leader(w, 1);
+        fresh = l >= 0 && l != (int)old && group_term(machine_of(w, (unsigned)l, 1)->g) > term ? l : -1;
+    }
+    CHECK(fresh >= 0);
+    unsigned third = 3 - old - (unsigned)fresh;
+    isolate(w, third, true);
+    sim_cut(w->sim, w->nodes[old].host, w->nodes[fresh].host, false);
+    sim_cut(w->sim, w->nodes[fresh].host, w->nodes[old].host, false);
+    /* The answer to the first heartbeat after the cut meets new entries of the leader. */
+    for (unsigned i = 0; i < 20 && world_leader(w, 1) == fresh; i++) {
+        node_put(w, (unsigned)fresh, 1, 1, 100, NULL);
+        run_ms(w, 60);
+    }
+    node_crash(w, (unsigned)fresh, SIM_CRASH_POWER);
+    isolate(w, third, false);
+    CHECK(world_await_leaders(w, 10000) >= 0);
+    for (unsigned i = 0; i < 10; i++) {
+        world_put(w, 1, 100);
+        run_ms(w, 20);
+    }
+    node_start(w, (unsigned)fresh);
+    run_ms(w, 5000);
+    world_check(w, false);
+    return w->violations == 0 && w->exits == 0;
+}
+
+/* R2, B3: under an open stream of writes libraft commits next to nothing. */
+static bool open_stream(unsigned disable)
+{
+    struct world *w = world_new(22, 3, 1);
+    w->disable = disable;
+    sim_set_net(w->sim, &(struct sim_net){.delay_ns = {3 * MS, 3 * MS}});
+    world_start(w);
+    CHECK(world_await_leaders(w, 5000) >= 0);
+    unsigned sent = 0;
+    for (unsigned i = 0; i < 1000; i++) {
+        sent += world_put(w, 1, 100) == 0;
+        run_ms(w, 1);
+    }
+    CHECK(sent > 900);
+    printf("open stream with rules %#x off: %u of %u done\n", disable, w->done, sent);
+    return w->done > sent * 9 / 10;
+}
+
+/* R3: a leader that takes writes before an entry of its own term has applied does not know where the offsets end. */
+static bool early_writes(unsigned disable)
+{
+    struct world *w = world_new(23, 3, 1);
+    w->disable = disable;
+    w->quiet_violations = true;
+    world_start(w);
+    CHECK(world_await_leaders(w, 5000) >= 0);
+    for (unsigned k = 0; k < 5; k++) {
+        for (unsigned i = 0; i < 40; i++) {
+            for (unsigned n = 0; n < 3; n++) {
+                node_put(w, n, 1, 1, 100, NULL);
+            }
+            run_ms(w, 1);
+        }
+        int l = world_leader(w, 1);
+        CHECK(l >= 0);
+        node_crash(w, (unsigned)l, SIM_CRASH_KILL);
+        for (unsigned i = 0; i < 100; i++) {
+            for (unsigned n = 0; n < 3; n++) {
+                if (node_up(w, n)) {
+                    node_put(w, n, 1, 1, 100, NULL);
+                }
+            }
+            run_ms(w, 1);
+        }
+        node_start(w, (unsigned)l);
+        run_ms(w, 300);
+    }
+    world_check(w, false);
+    return w->violations == 0;
+}
+
+static void ignore(void *arg, int status) { (void)arg; (void)status; }
+
+/* R12, F15: a sole voter sends an entry before it is durable, loses power, leads again in the same term and writes another one with the same index and term. */
+static bool sole_voter(unsigned disable)
+{
+    struct world *w = world_new(24, 2, 1);
+    w->disable = disable;
+    w->quiet_violations = true;
+    w->n_members = 1;
+    world_start(w);
+    CHECK(world_await_leaders(w, 5000) >= 0);
+    machine_open(&w->nodes[1], 1, raft_id_make(2, 1), NULL, 0, NULL);
+    run_ms(w, 100);
+    CHECK(group_change(machine_of(w, 0, 1)->g, GROUP_ADD_SPARE, raft_id_make(2, 1), ignore, NULL) == 0);
+    run_ms(w, 100);
+    CHECK(group_change(machine_of(w, 0, 1)->g, GROUP_ASSIGN_STANDBY, raft_id_make(2, 1), ignore, NULL) == 0);
+    run_ms(w, 1000);
+    for (unsigned i = 0; i < 20; i++) {
+        CHECK(world_put(w, 1, 100) == 0);
+        run_ms(w, 10);
+    }
+    run_ms(w, 1000);
+    sim_host_set_disk(w->nodes[0].host, &(struct sim_disk){.sync_ns = {400 * MS, 400 * MS}, .write_ns = {10000, 20000}, .read_ns = {10000, 20000}});
+    CHECK(world_put(w, 1, 100) == 0);
+    run_ms(w, 100); /* at the standby by now, not yet synced here */
+    node_crash(w, 0, SIM_CRASH_POWER);
+    sim_host_set_disk(w->nodes[0].host, &(struct sim_disk){.sync_ns = {1 * MS, 1 * MS}, .write_ns = {10000, 20000}, .read_ns = {10000, 20000}});
+    node_start(w, 0);
+    CHECK(world_await_leaders(w, 5000) >= 0);
+    for (unsigned i = 0; i < 20; i++) {
+        world_put(w, 1, 100);
+        run_ms(w, 50);
+    }
+    run_ms(w, 2000);
+    world_check(w, false);
+    return w->violations == 0;
+}
+
+/* R9: entries for a peer that was away go in pieces that are bounded. */
+static bool bounded_messages(unsigned disable)
+{
+    struct world *w = world_new(25, 3, 1);
+    w->disable = disable;
+    w->snapshot_bytes = 64 << 20;
+    world_start(w);
+    CHECK(world_await_leaders(w, 5000) >= 0);
+    unsigned l = (unsigned)world_leader(w, 1), away = (l + 1) % 3;
+    node_crash(w, away, SIM_CRASH_KILL);
+    run_ms(w, 500);
+    for (unsigned i = 0; i < 200; i++) {
+        CHECK(world_put(w, 1, 60000) == 0);
+        run_ms(w, 10);
+    }
+    node_start(w, away);
+    uint64_t most = 0;
+    for (unsigned i = 0; i < 5000; i++) {
+        struct links_stats s;
+        links_stats(groups_links(w->nodes[l].gs), &s);
+        most = max_u64(most, s.queued);
+        run_ms(w, 1);
+    }
+    printf("most bytes queued with rules %#x off: %llu\n", disable, (unsigned long long)most);
+    world_check(w, (disable & GROUP_RULE_R9) == 0);
+    return most <= 2 << 20;
+}
+
+static void r1_ack_clamp(void **state)
+{
+    (void)state;
+    in_child(false_ack, GROUP_RULE_R3 | GROUP_RULE_R1, false);
+    in_child(false_ack, 0, true);
+}
+
+static void r2_hold_back(void **state)
+{
+    (void)state;
+    in_child(open_stream, GROUP_RULE_R2, false);
+    in_child(open_stream, 0, true);
+}
+
+static void r3_own_term(void **state)
+{
+    (void)state;
+    in_child(early_writes, GROUP_RULE_R3, false);
+    in_child(early_writes, 0, true);
+}
+
+static void r9_fragments(void **state)
+{
+    (void)state;
+    in_child(bounded_messages, GROUP_RULE_R9, false);
+    in_child(bounded_messages, 0, true);
+}
+
+static void r12_sole_voter(void **state)
+{
+    (void)state;
+    in_child(sole_voter, GROUP_RULE_R12, false);
+    in_child(sole_voter, 0, true);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(r1_ack_clamp), cmocka_unit_test(r2_hold_back),   cmocka_unit_test(r3_own_term),
+        cmocka_unit_test(r9_fragments), cmocka_unit_test(r12_sole_voter),
+    };
+    if (argc > 1) {
+        cmocka_set_test_filter(argv[1]);
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
