@@ -12,7 +12,7 @@
 
 #include "client/client_impl.h"
 
-enum { TICK_MS = 100, PING_AFTER_MS = 500, BACKOFF_MIN_MS = 5, BACKOFF_BASE_MS = 25, BACKOFF_CAP_MS = 1000, SILENT_REST_MS = 500, SLOTS_MAX = 1 << 16 };
+enum { TICK_MS = 100, PING_AFTER_MS = 400, QUIET_MS = 650, BACKOFF_MIN_MS = 5, BACKOFF_BASE_MS = 25, BACKOFF_CAP_MS = 1000, SILENT_REST_MS = 500, SLOTS_MAX = 1 << 16 };
 
 struct wire {
     struct env_conn conn;
@@ -527,6 +527,12 @@ bool node_usable(const struct node *n)
     return n->state != NODE_BACKOFF || env_now_ns(n->client->env) >= n->retry_at_ns;
 }
 
+/* Something was asked a while ago and nothing was heard since: others are asked first. */
+static bool node_quiet(const struct node *n)
+{
+    return n->wire != NULL && n->wire->sent.n > 0 && env_now_ns(n->client->env) - n->wire->heard_ns > (uint64_t)QUIET_MS * 1000000u;
+}
+
 static struct node *node_find(struct sluice_client *c, const char *host, uint16_t port)
 {
     for (struct node *n = c->nodes; n != NULL; n = n->next) {
@@ -598,11 +604,11 @@ struct node *node_in_turn(struct sluice_client *c, unsigned *turn, const struct 
         if (!node_usable(n)) {
             continue;
         }
-        if (n != avoid) {
+        if (n != avoid && !node_quiet(n)) {
             *turn += i + 1;
             return n;
         }
-        second = n;
+        second = second == NULL || second == avoid ? n : second;
     }
     return second;
 }

@@ -11,7 +11,7 @@
 enum {
     BATCH_BYTES_DEFAULT = 64 << 10, FLIGHT_BYTES_DEFAULT = 1 << 20, BUFFERED_DEFAULT = 32 << 20,
     RECORD_COST = 48,  /* what a record costs beside its bytes */
-    SPARE_MAX = 64, TICK_MS = 250
+    SPARE_MAX = 64, TICK_MS = 100
 };
 
 static void producer_task(struct env_task *t);

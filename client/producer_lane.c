@@ -13,7 +13,7 @@
 enum {
     PAUSE_MIN_MS = 5, PAUSE_BASE_MS = 20, PAUSE_CAP_MS = 200, /* looking for the leader: a failover takes some 300 ms */
     LOAD_MIN_MS = 10, LOAD_BASE_MS = 50, LOAD_CAP_MS = 1000,  /* the node is overloaded */
-    SLOW_MS = 1500,     /* a head unanswered for so long makes us ask who leads */
+    SLOW_MS = 700,      /* a head unanswered for so long makes us ask who leads: nodes notice a silent leader after 800 */
     GAPS_MAX = 3,       /* a head that is told "gap" so often has lost its predecessors there */
     LZ4_TRY_EVERY = 16, LZ4_GIVE_UP = 4
 };
@@ -406,7 +406,7 @@ void lane_check(struct lane *l, uint64_t now)
     /* Sent and nothing heard: has the shard another leader by now? Sending again there is harmless. */
     const struct shard *s = stream_shard(p->stream, l->shard);
     struct node *leader = s != NULL ? node_by_id(p->client, s->leader) : NULL;
-    if (leader != NULL && leader != l->node && s->term > l->term && now - b->request.started_ns >= (uint64_t)SLOW_MS / 3 * 1000000u) {
+    if (leader != NULL && leader != l->node && s->term > l->term && now - b->request.started_ns >= (uint64_t)SLOW_MS / 2 * 1000000u) {
         lane_requeue(l, true);
         l->target = (struct target){.hint = leader};
         l->probing = true;

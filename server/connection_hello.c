@@ -18,6 +18,7 @@ struct hello_check {
     struct lane *home, *to;
     uint32_t node;
     uint64_t incarnation, prior_end, correlation;
+    bool same_lane; /* the peer's lane has the number of ours, of as many */
     int code;
     char why[160];
 };
@@ -66,7 +67,10 @@ static void check_peer(struct hello_check *h)
     /* A node that came back with an empty disk was given new raft ids by the controller: what its earlier lives acknowledged is void. */
     const struct map_node *node = l->map != NULL ? cluster_map_node(l->map, h->node) : NULL;
     bool renewed = node != NULL && node->blank_since > known;
-    if (known != 0 && known < h->incarnation && !renewed && h->prior_end < position) {
+    /* Positions are of one journal: with another number of lanes over there they cannot be compared. A lane that is new there has no life before (its node refuses to start if
+     * the journal of an old one is gone). */
+    bool comparable = h->same_lane && h->prior_end != 0;
+    if (known != 0 && known < h->incarnation && !renewed && comparable && h->prior_end < position) {
         h->code = SLUICE_E_REFUSED;
         snprintf(h->why, sizeof h->why, "older disk copy: the journal of node %u ended at %llu, but had acknowledged up to %llu", h->node, (unsigned long long)h->prior_end,
                  (unsigned long long)position);
@@ -184,7 +188,7 @@ static void hello_peer(struct connection *c, const Sluice__Hello *m, uint64_t co
     c->to_lane = m->to_lane % l->node->n_lanes;
     struct hello_check *h = xcalloc(1, sizeof *h);
     *h = (struct hello_check){ .conn = c, .home = l, .to = l->node->lanes[c->to_lane], .node = m->node_id, .incarnation = m->incarnation, .prior_end = m->prior_end,
-                               .correlation = correlation };
+                               .correlation = correlation, .same_lane = m->lanes == l->node->n_lanes && m->lane == c->to_lane };
     if (h->to == l) {
         check_peer(h);
         finish_peer(h);

@@ -93,10 +93,8 @@ int main(int argc, char **argv)
         help();
         return 0;
     }
-    if (settings.lanes == 0) {
-        long cores = sysconf(_SC_NPROCESSORS_ONLN);
-        settings.lanes = cores < 1 ? 1 : cores > 64 ? 64 : (uint64_t)cores;
-    }
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    settings.cores = cores < 1 ? 1 : cores > 64 ? 64 : (uint32_t)cores;
     signal(SIGPIPE, SIG_IGN);
     struct daemon d = { 0 };
     int rc = env_uv_open(&d.env);

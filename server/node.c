@@ -68,7 +68,6 @@ int node_start(struct env *env, const struct settings *settings, struct node **o
     struct node *n = xcalloc(1, sizeof *n);
     n->env = env;
     n->settings = *settings;
-    n->n_lanes = settings->lanes != 0 ? (unsigned)settings->lanes : 1;
     n->log = (struct log){ .env = env, .node = (uint32_t)settings->node_id, .json = strcmp(settings->log_format, "json") == 0 };
     log_level_parse(settings->log_level, &n->log.level);
     n->started_ms = env_now_ms(env);
@@ -86,6 +85,10 @@ int node_start(struct env *env, const struct settings *settings, struct node **o
         }
         free(n);
         return rc;
+    }
+    n->n_lanes = (unsigned)(settings->lanes != 0 ? settings->lanes : n->identity.lanes != 0 ? n->identity.lanes : max_u64(settings->cores, 1));
+    if (n->n_lanes > LANES_MAX) {
+        n->n_lanes = LANES_MAX;
     }
     if (n->identity.lanes > n->n_lanes) {
         snprintf(err, 256, "the data folder has journals of %u lanes, the setting lanes is %u: it can be raised but not lowered", n->identity.lanes, n->n_lanes);

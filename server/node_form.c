@@ -146,9 +146,44 @@ void node_lane_serving(struct node *n)
     }
 }
 
+static bool all_blank(const struct node *n)
+{
+    for (unsigned i = 0; i < n->n_lanes; i++) {
+        if (!n->lanes[i]->recovered->blank) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A lane that had a journal in an earlier life must have it still: its replicas' votes and records were in it, and opening them as new ones would break what they
+ * promised (F5). New lanes are noted before anything is written to their journals' groups. */
+static bool check_lanes(struct node *n)
+{
+    for (unsigned i = 0; i < n->n_lanes && i < n->identity.lanes && n->formed.opened; i++) {
+        if (n->lanes[i]->recovered->blank && !(n->n_lanes == 1 || all_blank(n))) {
+            char why[256];
+            snprintf(why, sizeof why, "the journal of lane %u is gone; to rejoin the cluster with what the other nodes have, start with an empty data folder", i);
+            log_error(&n->log, "damage", "reason=\"%s\"", why);
+            env_fatal(n->env, ENV_EXIT_DAMAGE, why);
+            return false;
+        }
+    }
+    if (n->identity.lanes != n->n_lanes) {
+        n->identity.lanes = n->n_lanes;
+        int rc = identity_save(n->env, n->settings.data, &n->identity);
+        if (rc != 0) {
+            log_error(&n->log, "cannot save the identity", "reason=\"%s\"", strerror(-rc));
+            env_fatal(n->env, ENV_EXIT_DISK, "cannot save the identity");
+            return false;
+        }
+    }
+    return true;
+}
+
 void node_lane_opened(struct node *n)
 {
-    if (++n->lanes_opened < n->n_lanes) {
+    if (++n->lanes_opened < n->n_lanes || !check_lanes(n)) {
         return;
     }
     size_t count = 0;
@@ -174,15 +209,6 @@ void node_lane_opened(struct node *n)
 static void open_lanes(struct node *n)
 {
     n->phase = NODE_PHASE_OPENING;
-    if (n->identity.lanes != n->n_lanes) {
-        n->identity.lanes = n->n_lanes;
-        int rc = identity_save(n->env, n->settings.data, &n->identity);
-        if (rc != 0) {
-            log_error(&n->log, "cannot save the identity", "reason=\"%s\"", strerror(-rc));
-            env_fatal(n->env, ENV_EXIT_DISK, "cannot save the identity");
-            return;
-        }
-    }
     for (unsigned i = 0; i < n->n_lanes; i++) {
         int rc = lane_start(n->lanes[i]);
         if (rc != 0) {

@@ -16,7 +16,7 @@
     X(TEXT, admin, "admin", "127.0.0.1:4571", 0, 0, "address of metrics and health; empty: none") \
     X(TEXT, cluster, "cluster", "", 0, 0, "the first nodes: \"1=host:port,2=host:port\"; empty: a cluster of this node alone") \
     X(BOOL, join, "join", 0, 0, 1, "join an existing cluster (named by cluster) instead of forming one") \
-    X(NUMBER, lanes, "lanes", 0, 0, 64, "event-loop threads; 0: one per core") \
+    X(NUMBER, lanes, "lanes", 0, 0, 64, "event-loop threads; 0: as many as the data folder has, one per core if it is new") \
     X(TEXT, zone, "zone", "", 0, 0, "failure zone of this node; replicas are spread over zones") \
     X(TEXT, region, "region", "us-east-1", 0, 0, "region in ARNs") \
     X(TEXT, account, "account", "000000000000", 0, 0, "default account, 12 digits") \
@@ -55,6 +55,7 @@ struct settings {
 #define X(type, field, name, def, min, max, text) SETTING_##type(field)
     SLUICE_SETTINGS(X)
 #undef X
+    uint32_t cores;                                                        /* of this machine, filled in by main.c: lanes of a new data folder if `lanes` is 0 */
     unsigned test_disable_raft, test_disable_journal, test_disable_server; /* simulator only: no flag sets them */
     uint32_t snapshot_bytes, trailing_bytes;                               /* 0: defaults */
 };

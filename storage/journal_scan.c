@@ -39,7 +39,9 @@ static const uint8_t *window_at(struct window *w, uint64_t pos, size_t n)
     }
     uint64_t from = pos / JF_ALIGN * JF_ALIGN;
     size_t want = (size_t)ALIGN_UP(pos + n - from, JF_ALIGN);
-    want = want < WINDOW_BYTES ? WINDOW_BYTES : want;
+    int64_t size = env_file_size(w->env, w->file);
+    uint64_t ahead = size > 0 && (uint64_t)size > from ? min_u64(WINDOW_BYTES, ALIGN_UP((uint64_t)size - from, JF_ALIGN)) : 0;
+    want = max_u64(want, ahead); /* no more than there is: segments may be small */
     if (want > w->cap) {
         free(w->buf);
         w->cap = 0;

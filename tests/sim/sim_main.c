@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -162,10 +163,13 @@ int main(int argc, char **argv)
         }
     }
     double took = seconds_now() - begun;
-    printf("seeds %llu-%llu: %llu played, %llu failed; %.1f simulated hours in %.1f s on %u jobs: %.0f times real time per core; %llu events, "
+    struct rusage used;
+    getrusage(RUSAGE_CHILDREN, &used);
+    double cpu = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+    printf("seeds %llu-%llu: %llu played, %llu failed; %.1f simulated hours in %.1f s (%.1f s of CPU): %.0f times real time per core; %llu events, "
            "%llu acknowledged, %llu unknown, %llu faults, %llu crashes\n",
            (unsigned long long)first, (unsigned long long)last, (unsigned long long)t.seeds, (unsigned long long)t.failed,
-           (double)t.simulated_ns / 3.6e12, took, jobs, (double)t.simulated_ns / 1e9 / (took * jobs), (unsigned long long)t.events,
+           (double)t.simulated_ns / 3.6e12, took, cpu, (double)t.simulated_ns / 1e9 / cpu, (unsigned long long)t.events,
            (unsigned long long)t.acked, (unsigned long long)t.unknown, (unsigned long long)t.faults, (unsigned long long)t.crashes);
     if (expect_harm) {
         printf("%s\n", t.failed > 0 ? "harm was caught" : "no harm was caught");

@@ -35,7 +35,6 @@ static bool false_ack(unsigned disable)
     struct world *w = world_new(21, 3, 1);
     w->disable = disable;
     w->quiet_violations = true;
-    w->heartbeat_ms = 100;
     world_start(w);
     CHECK(world_await_leaders(w, 5000) >= 0);
     unsigned old = (unsigned)world_leader(w, 1);
@@ -61,10 +60,26 @@ static bool false_ack(unsigned disable)
     sim_cut(w->sim, w->nodes[old].host, w->nodes[fresh].host, false);
     sim_cut(w->sim, w->nodes[fresh].host, w->nodes[old].host, false);
     /* The answer to the first heartbeat after the cut meets new entries of the leader. */
-    for (unsigned i = 0; i < 20 && world_leader(w, 1) == fresh; i++) {
-        node_put(w, (unsigned)fresh, 1, 1, 100, NULL);
-        run_ms(w, 60);
+    sim_set_net(w->sim, &(struct sim_net){.delay_ns = {30 * MS, 30 * MS}});
+    struct group *g = machine_of(w, (unsigned)fresh, 1)->g;
+    unsigned at;
+    CHECK(group_server(g, raft_id_make(old + 1, 1), &at) != NULL);
+    for (unsigned ms = 0; ms < 3000 && links_epoch(groups_links(w->nodes[fresh].gs), old + 1) == 0; ms++) {
+        run_ms(w, 1);
     }
+    uint64_t sent_ms = g->raft.leader_state.progress[at].last_send;
+    for (unsigned ms = 0; ms < 1000 && g->raft.leader_state.progress[at].last_send == sent_ms; ms++) {
+        run_ms(w, 1);
+    }
+    unsigned done = w->done;
+    for (unsigned i = 0; i < 10; i++) {
+        node_put(w, (unsigned)fresh, 1, 1, 100, NULL);
+        run_ms(w, 4);
+    }
+    for (unsigned ms = 0; ms < 1000 && w->done == done; ms++) { /* it dies with the first acknowledgement */
+        run_ms(w, 1);
+    }
+    CHECK(w->done > done);
     node_crash(w, (unsigned)fresh, SIM_CRASH_POWER);
     isolate(w, third, false);
     CHECK(world_await_leaders(w, 10000) >= 0);
@@ -151,7 +166,7 @@ static bool sole_voter(unsigned disable)
         run_ms(w, 10);
     }
     run_ms(w, 1000);
-    sim_host_set_disk(w->nodes[0].host, &(struct sim_disk){.sync_ns = {400 * MS, 400 * MS}, .write_ns = {10000, 20000}, .read_ns = {10000, 20000}});
+    sim_host_set_disk(w->nodes[0].host, &(struct sim_disk){.sync_ns = {400 * MS, 400 * MS}, .write_ns = {400 * MS, 400 * MS}, .read_ns = {10000, 20000}});
     CHECK(world_put(w, 1, 100) == 0);
     run_ms(w, 100); /* at the standby by now, not yet synced here */
     node_crash(w, 0, SIM_CRASH_POWER);

@@ -201,6 +201,16 @@ static void in_child(void (*run)(uint64_t seed), uint64_t seed)
     }
 }
 
+/* SEEDS=n in the environment: n seeds of each story. */
+static void seeds(void (*run)(uint64_t seed), uint64_t first, uint64_t count)
+{
+    const char *more = getenv("SEEDS");
+    count = more != NULL ? strtoull(more, NULL, 10) : count;
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        in_child(run, seed);
+    }
+}
+
 #define CHECK(cond) \
     do { \
         if (!(cond)) { \
@@ -240,9 +250,7 @@ static void run_calm(uint64_t seed)
 static void all_first_nodes_form_one_cluster(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 5; seed++) {
-        in_child(run_calm, seed);
-    }
+    seeds(run_calm, 1, 5);
 }
 
 static void run_crashes(uint64_t seed)
@@ -277,9 +285,7 @@ static void run_crashes(uint64_t seed)
 static void crashes_in_the_middle_do_no_harm(void **state)
 {
     (void)state;
-    for (uint64_t seed = 100; seed < 140; seed++) {
-        in_child(run_crashes, seed);
-    }
+    seeds(run_crashes, 100, 40);
 }
 
 static void run_wipe(uint64_t seed)
@@ -305,9 +311,7 @@ static void run_wipe(uint64_t seed)
 static void a_wiped_node_does_not_bootstrap(void **state)
 {
     (void)state;
-    for (uint64_t seed = 200; seed < 206; seed++) {
-        in_child(run_wipe, seed);
-    }
+    seeds(run_wipe, 200, 6);
 }
 
 static void addresses(void **state)

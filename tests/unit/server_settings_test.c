@@ -11,14 +11,14 @@
 #include "proto/error.h"
 #include "server/settings.h"
 
-static int load(struct settings *s, char **argv, char **env, char err[256])
+static int load(struct settings *s, const char **argv, const char **env, char err[256])
 {
     int argc = 0;
     while (argv[argc] != NULL) {
         argc++;
     }
     bool help;
-    return settings_load(s, argc, argv, env, &help, err);
+    return settings_load(s, argc, (char **)(uintptr_t)argv, (char **)(uintptr_t)env, &help, err);
 }
 
 static void precedence(void **state)
@@ -32,8 +32,8 @@ static void precedence(void **state)
     close(fd);
     char flag[128];
     snprintf(flag, sizeof flag, "--config=%s", path);
-    char *argv[] = { "sluiced", flag, "--node-id", "5", NULL };
-    char *env[] = { "HOME=/", "SLUICE_LANES=4", "SLUICE_ENDPOINTS=ignored", NULL };
+    const char *argv[] = { "sluiced", flag, "--node-id", "5", NULL };
+    const char *env[] = { "HOME=/", "SLUICE_LANES=4", "SLUICE_ENDPOINTS=ignored", NULL };
     struct settings s;
     char err[256];
     assert_int_equal(load(&s, argv, env, err), 0);
@@ -50,11 +50,11 @@ static void unknown_names_the_nearest(void **state)
     (void)state;
     struct settings s;
     char err[256];
-    char *argv[] = { "sluiced", "--node-di", "5", NULL };
+    const char *argv[] = { "sluiced", "--node-di", "5", NULL };
     assert_int_equal(load(&s, argv, NULL, err), SLUICE_E_INVALID);
     assert_non_null(strstr(err, "node-id"));
-    char *env[] = { "SLUICE_RETENTIONS=1", NULL };
-    char *none[] = { "sluiced", NULL };
+    const char *env[] = { "SLUICE_RETENTIONS=1", NULL };
+    const char *none[] = { "sluiced", NULL };
     assert_int_equal(load(&s, none, env, err), SLUICE_E_INVALID);
     assert_non_null(strstr(err, "SLUICE_RETENTIONS"));
 }
@@ -115,17 +115,17 @@ static void flags(void **state)
     (void)state;
     struct settings s;
     char err[256];
-    char *missing[] = { "sluiced", "--data", NULL };
+    const char *missing[] = { "sluiced", "--data", NULL };
     assert_int_equal(load(&s, missing, NULL, err), SLUICE_E_INVALID);
-    char *stray[] = { "sluiced", "data", NULL };
+    const char *stray[] = { "sluiced", "data", NULL };
     assert_int_equal(load(&s, stray, NULL, err), SLUICE_E_INVALID);
-    char *boolean[] = { "sluiced", "--join", "--cluster=1=a:1", "--data=/x y", NULL };
+    const char *boolean[] = { "sluiced", "--join", "--cluster=1=a:1", "--data=/x y", NULL };
     assert_int_equal(load(&s, boolean, NULL, err), 0);
     assert_true(s.join);
     assert_string_equal(s.data, "/x y");
-    char *help[] = { "sluiced", "--help", NULL };
+    const char *help[] = { "sluiced", "--help", NULL };
     bool wanted = false;
-    assert_int_equal(settings_load(&s, 2, help, NULL, &wanted, err), 0);
+    assert_int_equal(settings_load(&s, 2, (char **)(uintptr_t)help, NULL, &wanted, err), 0);
     assert_true(wanted);
 }
 

@@ -1,0 +1,92 @@
+/* Link records: what is encoded decodes to the same; whatever is broken is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "proto/base.h"
+#include "proto/crc32c.h"
+#include "proto/error.h"
+#include "raft/link_codec.h"
+
+static struct link_entry table[LINK_ENTRIES_MAX];
+
+static size_t encode(struct link_message *m, const struct iovec *parts, unsigned n_parts, uint8_t *out)
+{
+    size_t head = link_record_size(m), at = head;
+    link_record_encode(m, parts, n_parts, out);
+    for (unsigned i = 0; i < n_parts; i++) {
+        memcpy(out + at, parts[i].iov_base, parts[i].iov_len);
+        at += parts[i].iov_len;
+    }
+    return at;
+}
+
+static void round_trip(void **state)
+{
+    (void)state;
+    struct link_entry entries[3] = {{7, 3, 1}, {8, 0, 2}, {9, 5, 3}};
+    struct iovec parts[2] = {{(char *)"abc", 3}, {(char *)"defgh", 5}};
+    struct link_message m = {.type = LINK_APPEND, .flags = 3, .group = 1, .from = 2, .to = 3, .term = 4, .a = 5, .b = 6, .c = 7, .d = 8, .entries = entries,
+                             .n_entries = 3, .payload_len = 8}, out;
+    uint8_t buf[512];
+    size_t n = encode(&m, parts, 2, buf);
+    assert_int_equal(n, LINK_HEADER_SIZE + 3 * LINK_ENTRY_SIZE + 8);
+    assert_int_equal(link_record_decode(&out, buf, n, table), n);
+    assert_int_equal(out.type, LINK_APPEND);
+    assert_true(out.flags == 3 && out.group == 1 && out.from == 2 && out.to == 3 && out.term == 4 && out.a == 5 && out.b == 6 && out.c == 7 && out.d == 8);
+    assert_int_equal(out.n_entries, 3);
+    assert_true(out.entries[0].term == 7 && out.entries[0].len == 3 && out.entries[2].type == 3 && out.entries[2].len == 5);
+    assert_int_equal(out.payload_len, 8);
+    assert_memory_equal(out.payload, "abcdefgh", 8);
+    for (size_t i = 0; i < n; i++) { /* every prefix is too short */
+        assert_int_equal(link_record_decode(&out, buf, i, table), 0);
+    }
+    for (size_t bit = 0; bit < 8 * n; bit++) { /* every flipped bit is seen (or asks for more bytes) */
+        buf[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        assert_true(link_record_decode(&out, buf, n, table) <= 0);
+        buf[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+}
+
+static void reseal(uint8_t *p, size_t n)
+{
+    uint32_t crc = crc32c(0, p, 8);
+    put_u32(p + 8, crc32c(crc, p + 12, n - 12));
+}
+
+static void refuses(void **state)
+{
+    (void)state;
+    struct link_entry entries[1] = {{7, 3, 1}};
+    struct iovec part = {(char *)"abc", 3};
+    struct link_message m = {.type = LINK_APPEND, .entries = entries, .n_entries = 1, .payload_len = 3}, out;
+    uint8_t buf[512];
+    size_t n = encode(&m, &part, 1, buf);
+    put_u32(buf + LINK_HEADER_SIZE + 8, 4); /* the entry claims more than there is */
+    reseal(buf, n);
+    assert_int_equal(link_record_decode(&out, buf, n, table), -SLUICE_E_PROTOCOL);
+    n = encode(&m, &part, 1, buf);
+    buf[4] = 99;
+    reseal(buf, n);
+    assert_int_equal(link_record_decode(&out, buf, n, table), -SLUICE_E_PROTOCOL);
+    n = encode(&m, &part, 1, buf);
+    put_u32(buf, LINK_RECORD_MAX + 1);
+    assert_int_equal(link_record_decode(&out, buf, n, table), -SLUICE_E_TOO_LARGE);
+    n = encode(&m, &part, 1, buf);
+    put_u32(buf, 10);
+    assert_int_equal(link_record_decode(&out, buf, n, table), -SLUICE_E_PROTOCOL);
+    n = encode(&m, &part, 1, buf);
+    put_u16(buf + 6, 5000);
+    assert_int_equal(link_record_decode(&out, buf, n, table), -SLUICE_E_PROTOCOL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(refuses)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
