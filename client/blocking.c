@@ -152,8 +152,9 @@ static struct sluice_producer *producer_of(struct sluice *s, const char *stream)
             return p->producer;
         }
     }
-    struct named_producer *p = xcalloc(1, sizeof *p + strlen(stream) + 1);
-    strcpy(p->name, stream);
+    size_t name_size = strlen(stream) + 1;
+    struct named_producer *p = xcalloc(1, sizeof *p + name_size);
+    memcpy(p->name, stream, name_size);
     const struct sluice_producer_options o = {.writable = writable, .user = s};
     if (sluice_producer_open(s->client, stream, &o, &p->producer) != 0) {
         free(p);

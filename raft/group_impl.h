@@ -130,7 +130,7 @@ struct peer {
 struct conf_entry { uint64_t index; struct raft_buffer bytes; };
 
 struct snapshot_meta { /* the latest durable snapshot */
-    uint64_t index, term, conf_index, kept;
+    uint64_t index, term, conf_index, kept, raft_id;
     struct raft_buffer conf, data;
 };
 
@@ -264,6 +264,7 @@ static inline bool group_leads(const struct group *g) { return g->raft.state == 
 
 /* groups.c */
 void groups_insert(struct group *g);
+bool groups_take_removed(struct groups *gs, uint64_t id); /* true if it was in the list of removed groups; it is no longer */
 void groups_later(struct group *g);                 /* group_later_work() at the end of the turn */
 void groups_commit_moved(struct group *g);          /* followers are told soon */
 void groups_schedule_election(struct groups *gs, uint64_t at_ms);

@@ -125,6 +125,12 @@ static int load_snapshot(struct group *g, struct recovered_group *rec)
         free(bytes);
         return ENV_EXIT_FORMAT;
     }
+    if (m.raft_id != g->raft_id) { /* of a replica that was removed from here before this one came */
+        free(bytes);
+        rec->has_snapshot = false;
+        rec->snapshot_index = 0;
+        return 0;
+    }
     uint64_t kept;
     if (install_was_torn(rec, &m, &kept)) {
         while (rec->n_entries > 0 && rec->entries[rec->n_entries - 1].index > kept) {
@@ -252,6 +258,9 @@ static int create(struct group *g, const struct group_options *o)
     }
     g->load_entries = conf.len > 0 ? raft_calloc(1, sizeof *g->load_entries) : NULL;
     void (*done)(struct group *g, struct state_write *w) = conf.len > 0 ? NULL : opened;
+    if (groups_take_removed(g->gs, g->id)) { /* another replica of the group lived here: its entries are not ours */
+        group_write_state(g, (struct journal_record){.kind = JOURNAL_TRUNCATE, .index = 1}, NULL, 0, NULL);
+    }
     group_write_state(g, (struct journal_record){.kind = JOURNAL_GROUP, .a = g->raft_id, .data = data, .len = (uint32_t)(8 + conf.len)}, data, 0, done);
     if (conf.len == 0) {
         return 0;

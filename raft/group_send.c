@@ -141,25 +141,23 @@ void group_post(struct group *g, uint64_t to, struct link_message *m, uint64_t n
     hold(g, o);
 }
 
-/* A message with payload; `parts` are copied, what they point to is not. */
-void group_send_parts(struct group *g, uint64_t to, struct link_message *m, const struct iovec *parts, unsigned n_parts, struct send_req *req, uint64_t need)
+/* A message with payload: room for its parts and entries comes with it; the caller fills them and sends it by send_outgoing(). */
+static struct outgoing *new_outgoing(struct group *g, uint64_t to, const struct link_message *m, unsigned n_parts, struct iovec **parts, struct link_entry **entries)
 {
-    address(g, to, m);
-    struct outgoing *o = xcalloc(1, sizeof *o + n_parts * sizeof *parts + m->n_entries * sizeof *m->entries);
-    struct iovec *own = (struct iovec *)(o + 1);
-    struct link_entry *table = (struct link_entry *)(own + n_parts);
-    memcpy(own, parts, n_parts * sizeof *parts);
-    if (m->n_entries > 0) {
-        memcpy(table, m->entries, m->n_entries * sizeof *table);
-    }
-    o->g = g;
-    o->send.message = *m;
-    o->send.message.entries = table;
-    o->send.parts = own;
-    o->send.n_parts = n_parts;
+    struct outgoing *o = xmalloc(sizeof *o + n_parts * sizeof **parts + m->n_entries * sizeof **entries);
+    *o = (struct outgoing){.g = g, .send.message = *m, .send.n_parts = n_parts, .node = raft_id_node(to)};
+    address(g, to, &o->send.message);
+    *parts = (struct iovec *)(o + 1);
+    *entries = (struct link_entry *)(*parts + n_parts);
+    o->send.parts = *parts;
+    o->send.message.entries = *entries;
+    return o;
+}
+
+static void send_outgoing(struct group *g, struct outgoing *o, struct send_req *req, uint64_t need)
+{
     o->req = req;
     o->need = need;
-    o->node = raft_id_node(to);
     if (req != NULL) {
         req->refs++;
     }
@@ -171,6 +169,17 @@ void group_send_parts(struct group *g, uint64_t to, struct link_message *m, cons
     }
 }
 
+/* `parts` are copied, what they point to is not: it stays valid until req's callback. */
+void group_send_parts(struct group *g, uint64_t to, struct link_message *m, const struct iovec *parts, unsigned n_parts, struct send_req *req, uint64_t need)
+{
+    struct iovec *own;
+    struct link_entry *none;
+    sluice_assert(m->n_entries == 0);
+    struct outgoing *o = new_outgoing(g, to, m, n_parts, &own, &none);
+    memcpy(own, parts, n_parts * sizeof *parts);
+    send_outgoing(g, o, req, need);
+}
+
 /* ---- AppendEntries ---- */
 
 static uint64_t window(const struct group *g) { return max_u64(g->gs->o.in_flight_bytes, 1 << 20); }
@@ -178,25 +187,27 @@ static uint64_t window(const struct group *g) { return max_u64(g->gs->o.in_fligh
 /* The fragment of entries first.. of a request: sends it and says where it ended. */
 static uint64_t send_fragment(struct group *g, const struct raft_append_entries *a, uint64_t to, uint64_t first, uint64_t room, struct send_req *req, uint64_t need)
 {
-    uint64_t last = a->prev_log_index + a->n_entries, bytes = 0, index = first;
-    struct link_entry table[GROUP_FRAGMENT_ENTRIES];
-    struct iovec parts[GROUP_FRAGMENT_ENTRIES];
+    uint64_t last = a->prev_log_index + a->n_entries, bytes = 0;
+    const struct raft_entry *e = &a->entries[first - a->prev_log_index - 1];
     unsigned n = 0;
-    for (; index <= last && n < GROUP_FRAGMENT_ENTRIES; index++, n++) {
-        const struct raft_entry *e = &a->entries[index - a->prev_log_index - 1];
-        if (n > 0 && (bytes + e->buf.len > GROUP_FRAGMENT_BYTES || bytes + e->buf.len > room)) {
+    for (; first + n <= last && n < GROUP_FRAGMENT_ENTRIES; n++) {
+        if (n > 0 && (bytes + e[n].buf.len > GROUP_FRAGMENT_BYTES || bytes + e[n].buf.len > room)) {
             break;
         }
-        table[n] = (struct link_entry){.term = e->term, .len = (uint32_t)e->buf.len, .type = e->type};
-        parts[n] = (struct iovec){e->buf.base, e->buf.len};
-        bytes += e->buf.len;
+        bytes += e[n].buf.len;
     }
     uint64_t prev = first - 1;
-    uint64_t prev_term = first == a->prev_log_index + 1 ? a->prev_log_term : a->entries[prev - a->prev_log_index - 1].term;
-    struct link_message m = {.type = LINK_APPEND, .term = a->term, .a = prev, .b = prev_term, .c = min_u64(a->leader_commit, prev + n), .entries = table,
-                             .n_entries = n, .payload_len = (uint32_t)bytes};
-    group_send_parts(g, to, &m, parts, n, req, need);
-    return index - 1;
+    struct link_message m = {.type = LINK_APPEND, .term = a->term, .a = prev, .b = prev == a->prev_log_index ? a->prev_log_term : e[-1].term,
+                             .c = min_u64(a->leader_commit, prev + n), .n_entries = n, .payload_len = (uint32_t)bytes};
+    struct iovec *parts;
+    struct link_entry *table;
+    struct outgoing *o = new_outgoing(g, to, &m, n, &parts, &table);
+    for (unsigned i = 0; i < n; i++) {
+        table[i] = (struct link_entry){.term = e[i].term, .len = (uint32_t)e[i].buf.len, .type = e[i].type};
+        parts[i] = (struct iovec){e[i].buf.base, e[i].buf.len};
+    }
+    send_outgoing(g, o, req, need);
+    return prev + n;
 }
 
 static void send_heartbeat(struct group *g, struct peer *p, uint64_t term, uint64_t prev, uint64_t prev_term, uint64_t commit)

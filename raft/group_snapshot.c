@@ -9,13 +9,13 @@
  * survive a torn flush, its `kept` tells group_open() what the truncate would have.
  *
  * Bytes of JOURNAL_SNAPSHOT: u32 version | u32 length of the configuration | u64 index | u64 term | u64 index of the configuration | u32 length of the machine's state |
- * u32 reserved | u64 kept: 0, or for an install 1 + the last index applied before it | configuration | state. */
+ * u32 reserved | u64 kept: 0, or for an install 1 + the last index applied before it | u64 raft id of this replica | configuration | state. */
 #include "group_impl.h"
 
 #include <limits.h>
 #include <stdlib.h>
 
-enum { SNAPSHOT_VERSION = 1, SNAPSHOT_HEADER = 48 };
+enum { SNAPSHOT_VERSION = 1, SNAPSHOT_HEADER = 56 };
 
 bool group_installing(const struct group *g) { return g->raft.snapshot.put.data != NULL && g->raft.snapshot.pending.term == 0; }
 
@@ -34,6 +34,7 @@ static uint8_t *encode(const struct snapshot_meta *m, uint32_t *len)
     put_u32(p + 32, (uint32_t)m->data.len);
     put_u32(p + 36, 0);
     put_u64(p + 40, m->kept);
+    put_u64(p + 48, m->raft_id);
     memcpy(p + SNAPSHOT_HEADER, m->conf.base, m->conf.len);
     if (m->data.len > 0) {
         memcpy(p + SNAPSHOT_HEADER + m->conf.len, m->data.base, m->data.len);
@@ -47,7 +48,7 @@ int group_snapshot_decode(const void *data, size_t n, struct snapshot_meta *out)
     if (n < SNAPSHOT_HEADER || get_u32(p) != SNAPSHOT_VERSION || (uint64_t)get_u32(p + 4) + get_u32(p + 32) + SNAPSHOT_HEADER != n) {
         return SLUICE_E_PROTOCOL;
     }
-    *out = (struct snapshot_meta){.index = get_u64(p + 8), .term = get_u64(p + 16), .conf_index = get_u64(p + 24), .kept = get_u64(p + 40)};
+    *out = (struct snapshot_meta){.index = get_u64(p + 8), .term = get_u64(p + 16), .conf_index = get_u64(p + 24), .kept = get_u64(p + 40), .raft_id = get_u64(p + 48)};
     out->conf = (struct raft_buffer){(void *)(uintptr_t)(p + SNAPSHOT_HEADER), get_u32(p + 4)};
     out->data = (struct raft_buffer){(void *)(uintptr_t)(p + SNAPSHOT_HEADER + out->conf.len), get_u32(p + 32)};
     return out->index == 0 || out->term == 0 || out->conf_index == 0 || out->conf_index > out->index ? SLUICE_E_PROTOCOL : 0;
@@ -224,7 +225,7 @@ int io_snapshot_put(struct raft_io *io, unsigned keep_entries, struct raft_io_sn
 {
     struct group *g = io->impl;
     bool install = keep_entries == 0;
-    struct snapshot_meta m = {.index = s->index, .term = s->term, .conf_index = s->configuration_index, .data = s->bufs[0]};
+    struct snapshot_meta m = {.index = s->index, .term = s->term, .conf_index = s->configuration_index, .data = s->bufs[0], .raft_id = g->raft_id};
     g->put_kept = g->raft.last_applied;
     m.kept = install ? g->put_kept + 1 : 0;
     if (raft_configuration_encode(&s->configuration, &m.conf) != 0) {

@@ -92,6 +92,20 @@ void groups_set_removed(struct groups *gs, uint64_t id)
     gs->removed[at] = id;
 }
 
+bool groups_take_removed(struct groups *gs, uint64_t id)
+{
+    bool found = false;
+    for (unsigned i = 0; i < gs->n_removed;) {
+        if (gs->removed[i] == id) {
+            found = true;
+            memmove(&gs->removed[i], &gs->removed[i + 1], (--gs->n_removed - i) * sizeof *gs->removed);
+        } else {
+            i++;
+        }
+    }
+    return found;
+}
+
 void groups_log(struct group *g, const char *format, ...)
 {
     char line[512];

@@ -34,6 +34,9 @@ enum controller_entry_kind {
     CONTROLLER_STREAM_ACTIVE = 69, CONTROLLER_STREAM_UPDATE = 70, CONTROLLER_STREAM_DELETE = 71, CONTROLLER_REPLICA = 72,
     CONTROLLER_PREFERRED = 73, CONTROLLER_VOTERS = 74
 };
+/* A blank disk counts from 1 again. Its new life must lie above every earlier one, also above those that ended before the controller heard of them: so a blank life
+ * begins this far above the highest known incarnation. */
+enum { BLANK_LIFE_JUMP = 1000000 };
 enum node_life { LIFE_KEPT = 0, LIFE_BLANK = 1, LIFE_CONTROLLER_LOST = 2 };
 enum replica_op {
     REPLICA_OP_REPLACE = 0, /* (node, generation) is dead or lost: dropped now; a new replica on to_node (may be the same node) joins in its place */

@@ -172,6 +172,10 @@ static void apply_node_life(struct controller_machine *m, const struct controlle
         r->code = SLUICE_E_CONFLICT; /* an older life, or another disk that counted up to the same number */
         return;
     }
+    if (e->life == LIFE_BLANK && e->incarnation > n->incarnation && e->incarnation < n->incarnation + BLANK_LIFE_JUMP) {
+        r->code = SLUICE_E_CONFLICT; /* it may be the number of a life of another disk that was never reported */
+        return;
+    }
     if (e->incarnation > n->incarnation) {
         n->incarnation = e->incarnation;
         *life = e->life;

@@ -16,7 +16,7 @@
 
 #include "proto/base.h"
 #include "proto/error.h"
-#include "server/cursor.h"
+#include "server/controller_entry.h"
 #include "sluice.pb-c.h"
 
 enum { TICK_MS = 50, ASK_TIMEOUT_MS = 1000, JOIN_TIMEOUT_MS = 4000, FRESH_MS = 3000, ADMIT_PAUSE_MS = 1000, FILE_MAX = 64 << 10 };
@@ -258,9 +258,9 @@ static void on_join(void *arg, int code, uint8_t kind, const void *message, size
             snprintf(text, sizeof text, "waits to be admitted: the cluster does not know node %u", f->o.identity->node_id);
             note(f, text);
             f->join_after_ms += ADMIT_PAUSE_MS;
-        } else if (own->incarnation >= f->o.identity->incarnation) {
-            /* Another disk of this node was there before and counted further: this life counts above it. */
-            f->o.identity->incarnation = own->incarnation + 1;
+        } else if (own->incarnation + BLANK_LIFE_JUMP > f->o.identity->incarnation) {
+            /* Another disk of this node may have been there before and counted further: this life counts above all that it can have counted. */
+            f->o.identity->incarnation = own->incarnation + BLANK_LIFE_JUMP;
             save_identity(f);
         }
     }

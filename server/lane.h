@@ -76,7 +76,7 @@ struct lane {
 };
 
 /* A replica that was removed, or is lost (recovery could not vouch for its votes): its group is never created here again, only joined under a newer generation. */
-struct lane_past { struct lane_past *next; uint64_t group, raft_id; bool lost; };
+struct lane_past { struct lane_past *next; uint64_t group, raft_id; bool lost, pinned; /* pinned: raft_id covers what the map knew at the return */ };
 
 /* Makes lane `number` (not yet running). */
 struct lane *lane_make(struct node *n, unsigned number);

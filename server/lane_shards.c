@@ -147,7 +147,14 @@ static void open_wanted(struct lane *l, const struct map_shard *m, const struct 
 {
     uint32_t self = l->node->identity.node_id;
     uint64_t raft_id = raft_id_make(self, mine->generation);
-    const struct lane_past *past = past_of(l, m->group);
+    struct lane_past *past = past_of(l, m->group);
+    if (past != NULL && past->lost && !past->pinned) {
+        /* What the damage took may have been the record of a newer life than the newest one that can still be read: so no generation that the map knew
+         * when this node came back is ever used again (F5). */
+        past->pinned = true;
+        past->raft_id = max_u64(past->raft_id, raft_id);
+        lane_status_changed(l);
+    }
     if (past != NULL && past->raft_id >= raft_id) {
         return; /* this very life of the replica ended here: only a newer generation may come */
     }

@@ -81,7 +81,7 @@ struct journal_options {
     uint32_t flush_max;           /* bytes in one flush block (default 4 MiB); more waits for the next */
     uint64_t reserve;             /* bytes of disk kept for state records, trims and truncates: `journal_space` is false below it */
     uint64_t cache_bytes;         /* read cache (storage/cache.h): bound in bytes */
-    bool after_io_error;          /* the identity file says the last life ended by an I/O error: the unsealed tail is read with O_DIRECT and rewritten
+    bool after_io_error;          /* the identity file says the last life ended by an I/O error: the unsealed tail (always read with O_DIRECT) is rewritten
                                    * into a fresh segment before anything of it counts */
     /* Optional: called once before the process ends because a write or sync failed, so that the owner can note it in the identity file (it may
      * block). The next life then opens with after_io_error. */

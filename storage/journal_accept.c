@@ -129,10 +129,10 @@ static int accept_blocks(struct journal *j, struct recovery *r, struct segment *
     return e;
 }
 
-int recover_scanned(struct journal *j, struct recovery *r, struct segment *s, uint64_t limit, bool is_tail, bool direct)
+int recover_scanned(struct journal *j, struct recovery *r, struct segment *s, uint64_t limit, bool is_tail)
 {
     struct scan sc;
-    int e = scan_segment(j, s, limit, direct, s->first_seq, &sc);
+    int e = scan_segment(j, s, limit, is_tail, &sc);
     if (e != 0) {
         recovery_complain(r, "cannot read segment %" PRIx64 ": %s", s->number, strerror(-e));
         return e;
@@ -184,5 +184,5 @@ int recover_sealed(struct journal *j, struct recovery *r, struct segment *s, uin
         return e;
     }
     s->footer_pos = 0;
-    return recover_scanned(j, r, s, min_u64(end, s->size), false, false);
+    return recover_scanned(j, r, s, min_u64(end, s->size), false);
 }

@@ -280,8 +280,10 @@ struct scan {
     size_t n_dir, cap_dir;
     uint64_t unreadable;          /* file position behind the last page that could not be read; 0: none */
 };
-/* Reads the blocks of s up to `limit` (file position); direct: past the page cache. 0 or -errno. */
-int scan_segment(struct journal *j, struct segment *s, uint64_t limit, bool direct, uint64_t first_seq, struct scan *out);
+/* Opens the file of s for reading past the page cache: what a failed or forgotten write left in the cache alone is not seen. */
+int scan_open_direct(struct journal *j, struct segment *s, struct env_file **out);
+/* Reads the blocks of s up to `limit` (file position). 0 or -errno. */
+int scan_segment(struct journal *j, struct segment *s, uint64_t limit, bool direct, struct scan *out);
 void scan_free(struct scan *s);
 /* The footer that ends at `end`: true, and entries in *dir (malloc'ed), if it is there and right. */
 bool scan_footer(struct journal *j, struct segment *s, uint64_t end, struct jf_dirent **dir, size_t *n, uint32_t *footer_pos, struct jf_block_header *h);

@@ -196,7 +196,6 @@ static int missing_segments(struct journal *j, struct recovery *r)
 static int recover_segments(struct journal *j, struct recovery *r, struct segment **tail)
 {
     int e = 0;
-    bool direct = j->o.after_io_error;
     for (size_t i = r->names.n; i-- > 0 && e == 0;) {
         struct found *f = &r->names.files[i];
         j->next_number = max_u64(j->next_number, f->number + 1);
@@ -217,7 +216,7 @@ static int recover_segments(struct journal *j, struct recovery *r, struct segmen
             continue;
         }
         size_t replayed = r->replay.n;
-        e = recover_scanned(j, r, s, s->size, true, direct);
+        e = recover_scanned(j, r, s, s->size, true);
         if (e == 0 && s->rewrites != 0) {
             struct jf_segment_header old = {0};
             for (size_t k = 0; k < i; k++) {
@@ -225,7 +224,6 @@ static int recover_segments(struct journal *j, struct recovery *r, struct segmen
             }
             if (old.number != 0 && !is_freed(r, &old)) {
                 /* The life before was about to rewrite the old tail and did not finish: as if it had not begun. */
-                direct = true;
                 j->o.after_io_error = true;
                 r->replay.n = replayed;
                 free(r->manifest.bytes);

@@ -35,8 +35,8 @@ struct recovery {
 
 void __attribute__((format(printf, 2, 3))) recovery_complain(struct recovery *r, const char *format, ...);
 /* Takes what is good of a segment that has no footer. limit: file position where it ends at the latest; is_tail: the newest segment, which may be
- * torn; direct: read past the page cache. 0, -errno or a positive enum env_exit. */
-int recover_scanned(struct journal *j, struct recovery *r, struct segment *s, uint64_t limit, bool is_tail, bool direct);
+ * torn. 0, -errno or a positive enum env_exit. */
+int recover_scanned(struct journal *j, struct recovery *r, struct segment *s, uint64_t limit, bool is_tail);
 /* By the footer that ends at `end`; by a scan if the footer is damaged. */
 int recover_sealed(struct journal *j, struct recovery *r, struct segment *s, uint64_t end);
 

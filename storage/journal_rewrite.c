@@ -43,7 +43,7 @@ int rewrite_tail(struct journal *j, struct replay *replay, struct segment *old)
     char path[JOURNAL_PATH_MAX];
     segment_path(j, path, "seg", old->number);
     struct env_file *file;
-    int e = env_file_open(j->env, path, ENV_OPEN_READ | ENV_OPEN_DIRECT, &file);
+    int e = scan_open_direct(j, old, &file);
     if (e != 0) {
         return e;
     }

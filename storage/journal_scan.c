@@ -162,14 +162,21 @@ static void scan_block(struct window *w, const struct segment *s, uint64_t start
     scan_records(s, h, b->pos, p, b, out);
 }
 
-int scan_segment(struct journal *j, struct segment *s, uint64_t limit, bool direct, uint64_t first_seq, struct scan *out)
+int scan_open_direct(struct journal *j, struct segment *s, struct env_file **out)
+{
+    char path[JOURNAL_PATH_MAX];
+    segment_path(j, path, "seg", s->number);
+    int e = env_file_open(j->env, path, ENV_OPEN_READ | ENV_OPEN_DIRECT, out);
+    /* Some file systems (in memory, mostly) know no such thing. */
+    return e == -EINVAL ? env_file_open(j->env, path, ENV_OPEN_READ, out) : e;
+}
+
+int scan_segment(struct journal *j, struct segment *s, uint64_t limit, bool direct, struct scan *out)
 {
     memset(out, 0, sizeof *out);
     struct window w = {.env = j->env, .file = s->file};
     if (direct) {
-        char path[JOURNAL_PATH_MAX];
-        segment_path(j, path, "seg", s->number);
-        int e = env_file_open(j->env, path, ENV_OPEN_READ | ENV_OPEN_DIRECT, &w.file);
+        int e = scan_open_direct(j, s, &w.file);
         if (e != 0) {
             return e;
         }
@@ -179,7 +186,7 @@ int scan_segment(struct journal *j, struct segment *s, uint64_t limit, bool dire
         w.error = (int)size;
     }
     limit = min_u64(limit, size > 0 ? ALIGN_UP((uint64_t)size, JF_ALIGN) : 0);
-    uint64_t pos = JF_DATA, seq = first_seq;
+    uint64_t pos = JF_DATA, seq = s->first_seq;
     uint32_t prev_crc = 0;
     while (pos < limit && w.error == 0) {
         struct jf_block_header h;

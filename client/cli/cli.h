@@ -88,6 +88,8 @@ bool cli_wait_active(struct cli *c, const char *stream, unsigned ms);
 void cli_print_json(json_t *j); /* one line on stdout; takes j */
 /* Decimal text of a 128-bit field, "" if it is none. */
 void cli_hash_text(const ProtobufCBinaryData *d, char text[40]);
+/* Up to 16 bytes in hexadecimal. */
+void cli_hex(const ProtobufCBinaryData *d, char text[33]);
 json_t *cli_ids(const uint32_t *ids, size_t n);
 /* Columns: rows of cells, padded to the widest. The first row is the heading. */
 struct cli_table { char **cells; unsigned columns; size_t n; };

@@ -57,10 +57,8 @@ static int cluster_status(struct cli *c)
     if (status != 0) {
         return status;
     }
-    char id[33] = "";
-    for (size_t i = 0; i < r->cluster_id.len && i < 16; i++) {
-        sprintf(id + 2 * i, "%02x", r->cluster_id.data[i]);
-    }
+    char id[33];
+    cli_hex(&r->cluster_id, id);
     if (c->json) {
         json_t *notes = json_array();
         for (size_t i = 0; i < r->n_notes; i++) {
@@ -88,7 +86,7 @@ static int cluster_status(struct cli *c)
     return CLI_DONE;
 }
 
-const struct cli_command cli_cluster_status = {"cluster", "status", "", 0, 0, "Tell about the cluster and its nodes.", {{NULL}}, cluster_status};
+const struct cli_command cli_cluster_status = {"cluster", "status", "", 0, 0, "Tell about the cluster and its nodes.", {{.name = NULL}}, cluster_status};
 
 static int node_list(struct cli *c)
 {
@@ -105,7 +103,7 @@ static int node_list(struct cli *c)
     return status;
 }
 
-const struct cli_command cli_node_list = {"node", "list", "", 0, 0, "List the nodes.", {{NULL}}, node_list};
+const struct cli_command cli_node_list = {"node", "list", "", 0, 0, "List the nodes.", {{.name = NULL}}, node_list};
 
 static int change(struct cli *c, Sluice__NodeChange__Kind kind, const char *done)
 {
@@ -142,6 +140,6 @@ static int node_remove(struct cli *c) { return change(c, SLUICE__NODE_CHANGE__KI
 
 const struct cli_command cli_node_add = {
     "node", "add", "NODE HOST:PORT", 2, 2, "Let a new node join the cluster.", {{"zone", "NAME", "the zone it stands in"}}, node_add};
-const struct cli_command cli_node_drain = {"node", "drain", "NODE", 1, 1, "Move all replicas away from a node.", {{NULL}}, node_drain};
-const struct cli_command cli_node_undrain = {"node", "undrain", "NODE", 1, 1, "Take a drain back.", {{NULL}}, node_undrain};
-const struct cli_command cli_node_remove = {"node", "remove", "NODE", 1, 1, "Remove a drained or dead node for good.", {{NULL}}, node_remove};
+const struct cli_command cli_node_drain = {"node", "drain", "NODE", 1, 1, "Move all replicas away from a node.", {{.name = NULL}}, node_drain};
+const struct cli_command cli_node_undrain = {"node", "undrain", "NODE", 1, 1, "Take a drain back.", {{.name = NULL}}, node_undrain};
+const struct cli_command cli_node_remove = {"node", "remove", "NODE", 1, 1, "Remove a drained or dead node for good.", {{.name = NULL}}, node_remove};

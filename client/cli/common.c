@@ -282,6 +282,16 @@ void cli_hash_text(const ProtobufCBinaryData *d, char text[40])
     }
 }
 
+void cli_hex(const ProtobufCBinaryData *d, char text[33])
+{
+    size_t n = d->len < 16 ? d->len : 16;
+    for (size_t i = 0; i < n; i++) {
+        text[2 * i] = "0123456789abcdef"[d->data[i] >> 4];
+        text[2 * i + 1] = "0123456789abcdef"[d->data[i] & 15];
+    }
+    text[2 * n] = '\0';
+}
+
 json_t *cli_ids(const uint32_t *ids, size_t n)
 {
     json_t *a = json_array();

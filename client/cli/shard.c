@@ -22,8 +22,9 @@ static int list(struct cli *c)
         char start[40], end[40], replicas[128] = "";
         cli_hash_text(&s->hash_first, start);
         cli_hash_text(&s->hash_last, end);
-        for (size_t j = 0; j < s->n_replicas && strlen(replicas) + 16 < sizeof replicas; j++) {
-            sprintf(replicas + strlen(replicas), "%s%u", j > 0 ? "," : "", s->replicas[j]);
+        size_t len = 0;
+        for (size_t j = 0; j < s->n_replicas && len + 16 < sizeof replicas; j++) {
+            len += (size_t)snprintf(replicas + len, sizeof replicas - len, "%s%u", j > 0 ? "," : "", s->replicas[j]);
         }
         json_t *leader = s->leader != 0 ? json_integer(s->leader) : json_null();
         json_array_append_new(all, json_pack("{s:I, s:o, s:o, s:b, s:o, s:s, s:s, s:I, s:I}", "shard", (json_int_t)s->shard, "leader", leader, "replicas",
@@ -52,7 +53,7 @@ static int list(struct cli *c)
     return CLI_DONE;
 }
 
-const struct cli_command cli_shard_list = {"shard", "list", "STREAM", 1, 1, "List a stream's shards with their leaders, replicas and offsets.", {{NULL}}, list};
+const struct cli_command cli_shard_list = {"shard", "list", "STREAM", 1, 1, "List a stream's shards with their leaders, replicas and offsets.", {{.name = NULL}}, list};
 
 static int transfer(struct cli *c)
 {

@@ -12,14 +12,6 @@ static const char *status_text(int status)
     return status >= 0 && status < (int)ARRAY_LEN(texts) ? texts[status] : "UNKNOWN";
 }
 
-static void id_text(const ProtobufCBinaryData *id, char text[33])
-{
-    text[0] = '\0';
-    for (size_t i = 0; i < id->len && i < 16; i++) {
-        sprintf(text + 2 * i, "%02x", id->data[i]);
-    }
-}
-
 static void time_text(uint64_t ms, char text[32])
 {
     time_t s = (time_t)(ms / 1000);
@@ -31,7 +23,7 @@ static void time_text(uint64_t ms, char text[32])
 static json_t *stream_json(const Sluice__StreamInfo *s)
 {
     char id[33], created[32];
-    id_text(&s->id, id);
+    cli_hex(&s->id, id);
     time_text(s->created_ms, created);
     size_t open = 0;
     uint64_t records = 0;
@@ -57,7 +49,7 @@ static int print_stream(struct cli *c, const Sluice__StreamInfo *s)
         return CLI_DONE;
     }
     char id[33], created[32];
-    id_text(&s->id, id);
+    cli_hex(&s->id, id);
     time_text(s->created_ms, created);
     uint64_t records = 0;
     unsigned open = 0, leaderless = 0;
@@ -202,7 +194,7 @@ static int list(struct cli *c)
     return CLI_DONE;
 }
 
-const struct cli_command cli_stream_list = {"stream", "list", "", 0, 0, "List the streams.", {{NULL}}, list};
+const struct cli_command cli_stream_list = {"stream", "list", "", 0, 0, "List the streams.", {{.name = NULL}}, list};
 
 static int describe(struct cli *c)
 {
@@ -216,7 +208,7 @@ static int describe(struct cli *c)
     return status;
 }
 
-const struct cli_command cli_stream_describe = {"stream", "describe", "NAME", 1, 1, "Tell about one stream.", {{NULL}}, describe};
+const struct cli_command cli_stream_describe = {"stream", "describe", "NAME", 1, 1, "Tell about one stream.", {{.name = NULL}}, describe};
 
 static int delete(struct cli *c)
 {
@@ -235,4 +227,4 @@ static int delete(struct cli *c)
     return status;
 }
 
-const struct cli_command cli_stream_delete = {"stream", "delete", "NAME", 1, 1, "Delete a stream and its records.", {{NULL}}, delete};
+const struct cli_command cli_stream_delete = {"stream", "delete", "NAME", 1, 1, "Delete a stream and its records.", {{.name = NULL}}, delete};

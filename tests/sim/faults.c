@@ -64,7 +64,7 @@ static void partition(struct world *w)
 static struct world_node *damage_target(struct world *w)
 {
     for (unsigned i = 0; i < w->n_nodes; i++) {
-        if (w->nodes[i].damaged || w->nodes[i].expect_exit) {
+        if (w->nodes[i].damaged) {
             return &w->nodes[i];
         }
     }
@@ -90,12 +90,13 @@ static void disk_fault(struct world *w, enum fault_kind kind)
         n->expect_exit = true;
         break;
     case FAULT_READ_ERROR:
-        n->expect_exit = true; /* an error while it starts ends it */
+        n = damage_target(w); /* what cannot be read while it starts is damage */
+        n->damaged = n->expect_exit = true;
         d.read_error_ppm = 20000;
         break;
     case FAULT_WRITE_ERROR:
         n = damage_target(w);
-        n->expect_exit = true;
+        n->damaged = n->expect_exit = true;
         d.write_error_ppm = 5000;
         break;
     case FAULT_FLIP:

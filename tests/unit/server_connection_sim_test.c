@@ -507,6 +507,63 @@ static void limits_throttle(struct world *w)
     CHECK(answer_to(c, id)->kind == FRAME_PUT_REPLY);
 }
 
+static uint64_t first_offset_now(struct world *w, struct client *c, const uint8_t stream_id[16])
+{
+    Sluice__Position m = SLUICE__POSITION__INIT;
+    m.stream_id = (ProtobufCBinaryData){ .len = 16, .data = (uint8_t *)(uintptr_t)stream_id };
+    m.kind = SLUICE__POSITION__KIND__TRIM_HORIZON;
+    uint64_t id = send_message(c, FRAME_POSITION, &m, NULL, 0);
+    run(w, 0.5);
+    const struct got *g = answer_to(c, id);
+    CHECK(g != NULL && g->kind == FRAME_POSITION_REPLY);
+    Sluice__PositionReply *r = sluice__position_reply__unpack(NULL, g->len, g->message);
+    uint64_t first = r->first_offset;
+    CHECK(r->offset == first);
+    sluice__position_reply__free_unpacked(r, NULL);
+    return first;
+}
+
+/* The shortest retention is a day, so this story lasts more than one. */
+static void retention_drops_what_is_old(struct world *w)
+{
+    w->settings.lanes = 1;
+    start(w);
+    uint8_t stream_id[16];
+    struct client *c = dial_client(w);
+    create_stream(w, c, stream_id);
+    for (unsigned i = 0; i < 5; i++) {
+        send_put(c, stream_id, i);
+    }
+    run(w, 12 * 3600);
+    CHECK(c->ended); /* idle for longer than a client may be */
+    c = dial_client(w);
+    for (unsigned i = 0; i < 5; i++) {
+        send_put(c, stream_id, i);
+    }
+    run(w, 60);
+    CHECK(first_offset_now(w, c, stream_id) == 0);
+    run(w, 12 * 3600); /* the first five are older than a day now, the others are not */
+    c = dial_client(w);
+    CHECK(first_offset_now(w, c, stream_id) == 5);
+    uint64_t gone = send_fetch(c, stream_id, 0, 0);
+    uint64_t there = send_fetch(c, stream_id, 5, 0);
+    run(w, 0.5);
+    CHECK(error_code(answer_to(c, gone)) == SLUICE_E_EXPIRED);
+    CHECK(answer_to(c, there)->payload_len > 0);
+    /* A longer retention keeps what is there, and brings nothing back. */
+    Sluice__StreamUpdate m = SLUICE__STREAM_UPDATE__INIT;
+    uint8_t request[16] = { 9 };
+    m.name = (char *)"s";
+    m.retention_hours = 72;
+    m.request_id = (ProtobufCBinaryData){ .len = 16, .data = request };
+    send_message(c, FRAME_STREAM_UPDATE, &m, NULL, 0);
+    run(w, 10);
+    CHECK(first_offset_now(w, c, stream_id) == 5);
+    run(w, 20 * 3600);
+    c = dial_client(w);
+    CHECK(first_offset_now(w, c, stream_id) == 5);
+}
+
 static void stopped(void *arg)
 {
     ((struct world *)arg)->stopped = true;
@@ -532,13 +589,14 @@ static void test_bad_requests(void **state) { (void)state; story(bad_requests_ge
 static void test_order(void **state) { (void)state; story(puts_keep_their_order); }
 static void test_polls(void **state) { (void)state; story(long_polls_wait_and_are_bounded); }
 static void test_limits(void **state) { (void)state; story(limits_throttle); }
+static void test_retention(void **state) { (void)state; story(retention_drops_what_is_old); }
 static void test_stop(void **state) { (void)state; story(stop_answers_everything); }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hello), cmocka_unit_test(test_garbage), cmocka_unit_test(test_bad_requests), cmocka_unit_test(test_order),
-        cmocka_unit_test(test_polls), cmocka_unit_test(test_limits), cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_polls), cmocka_unit_test(test_limits), cmocka_unit_test(test_retention), cmocka_unit_test(test_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

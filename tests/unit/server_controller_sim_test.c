@@ -186,6 +186,9 @@ static struct status status(struct world *w, unsigned i)
     Sluice__ClusterStatusReply empty = SLUICE__CLUSTER_STATUS_REPLY__INIT;
     struct answer a = ask(w, i, FRAME_CLUSTER_STATUS, &empty.base);
     struct status s = {0};
+    if (a.code != 0 && sluice_error_retry(a.code) == SLUICE_RETRY_SAME) {
+        return s; /* the node is starting */
+    }
     Sluice__ClusterStatusReply *m = a.code == 0 ? sluice__cluster_status_reply__unpack(NULL, a.len, a.message) : NULL;
     CHECK(m != NULL);
     s.leaderless = m->shards_without_leader;
@@ -214,6 +217,20 @@ static void whole(struct world *w, unsigned i, unsigned alive, uint64_t ms)
         s = status(w, i);
         if (s.alive == alive && s.leaderless == 0 && s.under == 0 && s.leader != 0) {
             return;
+        }
+    }
+    for (unsigned k = 0; k < NODES; k++) {
+        const struct node *n = w->nodes[k].node;
+        if (n != NULL && n->controller != NULL) {
+            const struct group *g = groups_find(n->lanes[0]->groups, CONTROLLER_GROUP);
+            fprintf(stderr, "n%u: raft id %llx role %d term %llu leader %llx last %llu commit %llu\n", k + 1, (unsigned long long)group_raft_id(g), group_role(g),
+                    (unsigned long long)group_term(g), (unsigned long long)group_leader(g), (unsigned long long)group_last_index(g), (unsigned long long)group_commit_index(g));
+            struct group_peer peers[16];
+            unsigned n_peers = group_peers(g, peers, 16);
+            for (unsigned p = 0; p < n_peers; p++) {
+                fprintf(stderr, "    %llx %s match %llu recent %d\n", (unsigned long long)peers[p].raft_id, peers[p].voter ? "voter" : peers[p].standby ? "standby" : "spare",
+                        (unsigned long long)peers[p].match_index, peers[p].recent);
+            }
         }
     }
     fprintf(stderr, "alive %u leaderless %u under %u leader %u\n", s.alive, s.leaderless, s.under, s.leader);

@@ -14,7 +14,8 @@ struct run {
     struct journal_append appends[RECORDS];
     struct place places[RECORDS];
     uint8_t *bytes;
-    unsigned sent, done, reads;
+    unsigned sent, done, reads, quiet;
+    bool finished;
     struct journal_read read;
     struct env_timer timer;
 };
@@ -43,7 +44,18 @@ static void next_read(struct run *r)
         journal_unpin(r->j, &r->read);
         r->reads += 13;
     }
-    env_stop(r->env);
+    r->finished = true;
+    env_timer_start_ms(&r->timer, 1);
+}
+
+/* Requests under way when a loop ends are abandoned, and the journal's memory with them: so the test ends with none. */
+static void stop_when_quiet(struct run *r)
+{
+    if (journal_durable(r->j) == journal_end(r->j) && ++r->quiet > 30) {
+        env_stop(r->env);
+    } else {
+        env_timer_start_ms(&r->timer, 2);
+    }
 }
 
 static void tick(struct env_timer *t);
@@ -66,6 +78,10 @@ static void counted(struct journal_append *a)
 static void tick(struct env_timer *t)
 {
     struct run *r = container_of(t, struct run, timer);
+    if (r->finished) {
+        stop_when_quiet(r);
+        return;
+    }
     for (int i = 0; i < 100 && r->sent < RECORDS; i++, r->sent++) {
         struct journal_append *a = &r->appends[r->sent];
         *a = (struct journal_append){.record = {.kind = JOURNAL_ENTRY, .group = 1 + r->sent % 1, .index = r->sent + 1, .term = 1, .a = r->sent, .b = 1,
@@ -115,9 +131,11 @@ static void test_real_disk(void **state)
         if (e != 0) {
             fail_msg("%d: %s", e, err);
         }
+        r->finished = false;
+        r->quiet = 0;
+        env_timer_init(r->env, &r->timer, tick);
         if (life == 0) {
             assert_true(r->rec->blank && r->rec->n_groups == 0);
-            env_timer_init(r->env, &r->timer, tick);
             env_timer_start_ms(&r->timer, 0);
         } else {
             assert_int_equal(r->rec->n_groups, 1);
@@ -130,9 +148,7 @@ static void test_real_disk(void **state)
             journal_append(r->j, &r->appends[0]);
             next_read(r);
         }
-        if (life == 0 || r->reads < RECORDS) {
-            assert_int_equal(env_uv_run(r->env), 0);
-        }
+        assert_int_equal(env_uv_run(r->env), 0);
         assert_true(r->reads >= RECORDS);
         env_timer_close(&r->timer);
         journal_recovered_free(r->rec);
