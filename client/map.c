@@ -276,8 +276,8 @@ void target_learn(struct target *t, struct stream *s, uint32_t shard, struct nod
             hint->id = a->leader_node;
         }
     }
-    if (retry == SLUICE_RETRY_SAME && hint == NULL) {
-        return; /* the right node, only not now */
+    if (retry == SLUICE_RETRY_SAME && hint == NULL && a->code != SLUICE_E_NOT_READY) {
+        return; /* the right node, only not now. One that knows no leader may be cut off: others are asked */
     }
     t->failed = n;
     t->hint = hint != n && hint != NULL && node_usable(hint) ? hint : NULL;

@@ -39,6 +39,7 @@ enum lane_state {
     LANE_RUN,     /* sends */
     LANE_WAIT,    /* until the timer */
     LANE_RESOLVE, /* asks what became of the head */
+    LANE_FAILING, /* within lane_fail_head(): what callbacks put meanwhile waits for its number */
     LANE_CLOSED   /* the shard takes no more: waits for the new map */
 };
 

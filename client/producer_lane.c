@@ -14,6 +14,7 @@ enum {
     PAUSE_MIN_MS = 5, PAUSE_BASE_MS = 20, PAUSE_CAP_MS = 200, /* looking for the leader: a failover takes some 300 ms */
     LOAD_MIN_MS = 10, LOAD_BASE_MS = 50, LOAD_CAP_MS = 1000,  /* the node is overloaded */
     SLOW_MS = 700,      /* a head unanswered for so long makes us ask who leads: nodes notice a silent leader after 800 */
+    LAST_ANSWER_MS = 1000, /* how long a late batch's last attempt is waited for: a sure outcome is worth more */
     GAPS_MAX = 3,       /* a head that is told "gap" so often has lost its predecessors there */
     LZ4_TRY_EVERY = 16, LZ4_GIVE_UP = 4
 };
@@ -211,11 +212,21 @@ void lane_pump(struct lane *l)
 
 /* ---- answers --------------------------------------------------------------------------------------------------------------- */
 
+static bool too_late(const struct lane *l, const struct out_batch *b, uint64_t now)
+{
+    uint64_t limit_ms = l->p->options.delivery_timeout_ms;
+    return limit_ms < UINT64_MAX / 1000000u && now - b->created_ns >= limit_ms * 1000000u;
+}
+
 static void head_again(struct lane *l, const struct answer *a)
 {
     struct out_batch *b = l->head;
     struct sluice_producer *p = l->p;
     enum sluice_retry retry = sluice_error_retry(a->code);
+    if (too_late(l, b, env_now_ns(p->client->env))) {
+        lane_fail_head(l, b->maybe ? SLUICE_E_TIMEOUT : a->code, b->maybe ? SLUICE_UNKNOWN : SLUICE_REJECTED, a->message);
+        return;
+    }
     /* What stands behind a head that surely was not taken was not taken either. */
     lane_requeue(l, b->maybe);
     target_learn(&l->target, p->stream, l->shard, l->node, a);
@@ -351,6 +362,8 @@ void lane_fail_head(struct lane *l, int code, enum sluice_outcome outcome, const
 {
     struct sluice_producer *p = l->p;
     lane_requeue(l, outcome == SLUICE_UNKNOWN);
+    l->state = LANE_FAILING;
+    env_timer_stop(&l->timer);
     /* If the head may have been carried out, so may those behind it that were sent. */
     do {
         struct out_batch *b = l->head;
@@ -376,10 +389,12 @@ void lane_fail_head(struct lane *l, int code, enum sluice_outcome outcome, const
 void lane_check(struct lane *l, uint64_t now)
 {
     struct sluice_producer *p = l->p;
-    uint64_t limit_ms = p->options.delivery_timeout_ms;
     bool failed = false;
-    while (l->head != NULL && limit_ms < UINT64_MAX / 1000000u && now - l->head->created_ns >= limit_ms * 1000000u) {
+    while (l->head != NULL && too_late(l, l->head, now)) {
         struct out_batch *b = l->head;
+        if (b->state == BATCH_SENT && !b->maybe && now - b->request.started_ns < (uint64_t)LAST_ANSWER_MS * 1000000u) {
+            break; /* its answer will tell for sure */
+        }
         if (l->state == LANE_CLOSED) { /* resolved: nothing of it is in doubt, and no number will be used again */
             lane_unlink(l, b);
             producer_complete(l, b, SLUICE_E_CLOSED, SLUICE_REJECTED, "the shard is closed and its successors are not known in time");

@@ -158,8 +158,8 @@ int sluice_producer_open(struct sluice_client *c, const char *stream, const stru
 int sluice_producer_put(struct sluice_producer *p, const struct sluice_record *r, sluice_put_cb cb, void *user);
 /* cb runs when every record accepted before is completed. Several may wait. */
 void sluice_producer_flush(struct sluice_producer *p, void (*cb)(void *user), void *user);
-/* Records not completed: those never sent are completed as rejected, those sent as unknown (before this call returns); flush first if
- * that is not wanted. */
+/* Records not completed: those never sent are completed as rejected, those sent as unknown, before this call returns (within a put's
+ * callback: the other records of that batch right after it). Flush first if that is not wanted. */
 void sluice_producer_close(struct sluice_producer *p);
 /* Why the producer cannot work (the stream does not exist ...), or 0. *message may be NULL. */
 int sluice_producer_error(const struct sluice_producer *p, const char **message);

@@ -104,6 +104,20 @@ void group_leader_lost(struct group *g, uint32_t node)
     group_leave(g);
 }
 
+/* The detector judges nodes. A leader may also fall silent while its node is well (it stepped down, or its replica began anew), or speak to us over a link that was
+ * never up both ways. The caller has entered the group. */
+void group_check_contact(struct group *g)
+{
+    if (g->raft.state != RAFT_FOLLOWER || g->raft.follower_state.current_leader.id == 0 || group_installing(g)) {
+        return;
+    }
+    uint32_t node = raft_id_node(g->raft.follower_state.current_leader.id);
+    uint64_t silence = group_now(g) - g->contact_ms;
+    if (silence > 3u * g->heartbeat_ms + g->gs->o.silence_ms || (silence > g->gs->o.silence_ms && !links_peer_up(g->gs->links, node))) {
+        group_leader_lost(g, node);
+    }
+}
+
 void group_peer_up(struct group *g)
 {
     if (g->elect_at_ms == 0) {

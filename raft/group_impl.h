@@ -318,6 +318,7 @@ void group_watch_election(struct group *g);
 void group_run_election(struct group *g);
 void group_leader_lost(struct group *g, uint32_t node);
 void group_postpone_election(struct group *g);
+void group_check_contact(struct group *g);
 void group_peer_up(struct group *g);                /* a link came up: an election may succeed now */
 bool group_sole_hold(struct group *g);              /* R12: true: no tick now */
 

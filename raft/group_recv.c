@@ -180,7 +180,13 @@ static void receive_vote(struct group *g, const struct link_message *m)
     struct raft_message msg = {.type = RAFT_IO_REQUEST_VOTE, .server_id = m->from, .server_address = text};
     msg.request_vote = (struct raft_request_vote){.term = m->term, .candidate_id = m->a, .last_log_index = m->b, .last_log_term = m->c,
                                                   .disrupt_leader = (m->flags & LINK_DISRUPT) != 0, .pre_vote = (m->flags & LINK_PREVOTE) != 0};
+    /* libraft 0.15 gives the target of a hand-over its vote even if it has voted for another in that term: two leaders. It must not see that there is one. */
+    struct raft_transfer *transfer = g->raft.transfer;
+    g->raft.transfer = NULL;
     g->recv(&g->io, &msg);
+    if (g->raft.state != RAFT_UNAVAILABLE) {
+        g->raft.transfer = transfer;
+    }
 }
 
 static void receive_vote_result(struct group *g, const struct link_message *m)

@@ -26,21 +26,22 @@ struct seed_write {
 
 /* ---- asking ---- */
 
-/* The leader first; then whoever is up, in turn. */
+/* The leader and the other members in turn, those that are up. Ours may be an old configuration, of which nobody answers any more: the leader has every second turn. */
 static uint64_t choose_source(const struct group *g, unsigned tries)
 {
     uint64_t leader = group_leader(g);
-    if (tries == 0 && leader != 0 && leader != g->raft_id && links_peer_up(g->gs->links, raft_id_node(leader))) {
+    bool leader_up = leader != 0 && leader != g->raft_id && links_peer_up(g->gs->links, raft_id_node(leader));
+    if (leader_up && tries % 2 == 0) {
         return leader;
     }
     unsigned n = g->raft.configuration.n;
     for (unsigned i = 0; i < n; i++) {
-        const struct raft_server *s = &g->raft.configuration.servers[(i + tries) % n];
-        if (s->id != g->raft_id && s->role != RAFT_SPARE && links_peer_up(g->gs->links, raft_id_node(s->id))) {
+        const struct raft_server *s = &g->raft.configuration.servers[(i + tries / 2) % n];
+        if (s->id != g->raft_id && s->id != leader && s->role != RAFT_SPARE && links_peer_up(g->gs->links, raft_id_node(s->id))) {
             return s->id;
         }
     }
-    return leader != g->raft_id ? leader : 0;
+    return leader_up ? leader : 0;
 }
 
 static void step(struct group *g)

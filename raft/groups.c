@@ -174,6 +174,7 @@ static void on_tick(struct env_timer *t)
         g->next_tick_ms = now + g->heartbeat_ms / 2;
         group_enter(g);
         group_tick(g);
+        group_check_contact(g);
         group_read_tick(g);
         group_seed_tick(g);
         group_leave(g);

@@ -260,8 +260,9 @@ void connection_progress(struct connection *c)
         if (rc == 0) {
             c->drained = true;
         } else if (rc < 0) {
-            /* Nothing after it can be understood. */
-            connection_refuse(c, -rc, c->reader.header.correlation, NULL);
+            /* Nothing after it can be understood, and nothing in its header believed: the ERROR answers no request (a correlation id damaged on the way could name
+             * another one, which may well be done). */
+            connection_refuse(c, -rc, 0, NULL);
         } else {
             take_frame(c, &f);
         }

@@ -213,7 +213,8 @@ static void start(struct controller *c, uint8_t kind, uint64_t correlation, cons
     call->correlation = correlation;
     call->from_peer = from_peer;
     call->was_forwarded = forwarded;
-    call->deadline_ms = controller_now(c) + CALL_TIMEOUT_MS;
+    /* Who forwards waits a little longer than the leader does, so that the leader's "still creating" comes through. */
+    call->deadline_ms = controller_now(c) + CALL_TIMEOUT_MS + (forwarded || controller_ready(c) ? 0 : CALL_FORWARD_MORE_MS);
     call->reply = reply;
     call->arg = arg;
     call->next = c->calls;
@@ -348,17 +349,14 @@ void controller_request(struct controller *c, uint8_t kind, uint64_t correlation
     }
 }
 
-/* Steps every call for which pred says so. A step may end any call, so the walk begins anew after each. */
+/* Steps every call whose time has come. A step may end any call, so the walk begins anew after each. */
 static void step_waiting(struct controller *c)
 {
     uint64_t now = controller_now(c);
-    bool again = true;
-    while (again) {
-        again = false;
-        for (struct call *call = c->calls; call != NULL && !again; call = call->next) {
-            if (call->answered) {
-                continue;
-            }
+    struct call *call = c->calls;
+    while (call != NULL) {
+        bool again = false;
+        if (!call->answered) {
             if (call->state == CALL_RETRY && now >= call->retry_ms) {
                 call->state = CALL_NEW;
                 call_step(call);
@@ -375,6 +373,7 @@ static void step_waiting(struct controller *c)
                 }
             }
         }
+        call = again ? c->calls : call->next;
     }
 }
 
@@ -383,14 +382,13 @@ void calls_map_changed(struct controller *c) { step_waiting(c); }
 
 void calls_close(struct controller *c)
 {
-    bool again = true;
-    while (again) {
-        again = false;
-        for (struct call *call = c->calls; call != NULL && !again; call = call->next) {
-            if (!call->answered) {
-                call_error(call, SLUICE_E_SHUTTING_DOWN, NULL);
-                again = true;
-            }
+    struct call *call = c->calls;
+    while (call != NULL) {
+        if (call->answered) {
+            call = call->next;
+        } else {
+            call_error(call, SLUICE_E_SHUTTING_DOWN, NULL);
+            call = c->calls;
         }
     }
 }

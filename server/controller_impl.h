@@ -17,7 +17,7 @@ enum {
     CONTROLLER_HEARTBEAT_MS = 100, CONTROLLER_ELECTION_MS = 1000,
     REPORT_CHANGED_MS = 200, REPORT_IDLE_MS = 1000, REPORT_LATE_MS = 2000, /* late: beyond settings.silence_ms a node counts as down */
     CALLS_MAX = 4096,                  /* control requests waiting at once on one node */
-    CALL_TIMEOUT_MS = 10000, CALL_RETRY_MS = 50,
+    CALL_TIMEOUT_MS = 10000, CALL_FORWARD_MORE_MS = 2000, CALL_RETRY_MS = 50,
     LOST_MAX = 3,
     NOTES_MAX = 32, NOTE_LEN = 160
 };

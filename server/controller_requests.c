@@ -239,6 +239,7 @@ static void lead_create(struct call *call)
     Sluice__StreamCreate *m = sluice__stream_create__unpack(NULL, call->len, call->message);
     sluice_assert(m != NULL);
     struct controller_result known;
+    controller_fresh_map(c);
     if (controller_machine_known_request(c->machine, m->request_id.data, &known)) {
         sluice__stream_create__free_unpacked(m, NULL);
         create_applied(call, &known);

@@ -333,12 +333,9 @@ static void on_tick(struct env_timer *t)
     struct peer_client *c = container_of(t, struct peer_client, timer);
     c->timer_on = false;
     uint64_t now = env_now_ms(c->o.env);
-    bool again = true;
-    while (again) {
-        again = false;
-        for (struct peer *p = c->peers; p != NULL && !again; p = p->next) {
-            again = expire_one(p, now);
-        }
+    struct peer *at = c->peers;
+    while (at != NULL) {
+        at = expire_one(at, now) ? c->peers : at->next;
     }
     bool busy = false;
     for (struct peer *p = c->peers; p != NULL; p = p->next) {

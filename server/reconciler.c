@@ -13,7 +13,8 @@
 #include <string.h>
 
 enum { PASS_MS = 100, PROPOSALS_MAX = 64, CONTROLLER_CHANGE_PAUSE_MS = 1000, BALANCE_MS = 2000, UP_STABLE_MS = 5000, CAUGHT_UP_ENTRIES = 256, ORDER_PAUSE_MS = 400,
-       ORDER_RETRY_MS = 2000, ORDER_TIMEOUT_MS = 60000 };
+       ORDER_RETRY_MS = 2000, ORDER_TIMEOUT_MS = 60000,
+       VOTER_PATIENCE_MS = 10000 };
 
 void reconciler_note(struct controller *c, const char *format, ...)
 {
@@ -211,13 +212,10 @@ static bool change_controller(struct controller *c, enum group_change_kind kind,
     return true;
 }
 
-/* One step of the configuration towards the map: who is not in the map goes, who is missing comes, voters as wanted. True: a step was taken. */
+/* One step of the configuration towards the map. Lost and removed replicas go first (they are dead weight in every quorum), then the missing come, then voters are
+ * added, and only when all wanted ones vote are others made standbys: never fewer voters than there were. True: a step was taken. */
 static bool reconcile_members(struct controller *c, const struct cluster_map *map, const struct group_peer *peers, unsigned n_peers)
 {
-    unsigned voting = 0;
-    for (unsigned i = 0; i < n_peers; i++) {
-        voting += peers[i].voter;
-    }
     for (unsigned i = 0; i < n_peers; i++) {
         bool voter;
         const struct map_replica *m = member_of(map, raft_id_node(peers[i].raft_id), &voter);
@@ -225,13 +223,8 @@ static bool reconcile_members(struct controller *c, const struct cluster_map *ma
         if (!wanted && peers[i].raft_id != group_raft_id(c->group)) {
             return change_controller(c, GROUP_REMOVE, peers[i].raft_id);
         }
-        if (wanted && !voter && peers[i].voter && voting > 1) {
-            if (peers[i].raft_id == group_raft_id(c->group)) {
-                continue; /* first it hands over; see reconcile_voters */
-            }
-            return change_controller(c, GROUP_ASSIGN_STANDBY, peers[i].raft_id);
-        }
     }
+    bool all_vote = true;
     for (unsigned i = 0; i < map->n_controller; i++) {
         const struct map_replica *m = &map->controller[i];
         uint64_t raft_id = raft_id_make(m->node, m->generation);
@@ -242,11 +235,29 @@ static bool reconcile_members(struct controller *c, const struct cluster_map *ma
         if (!p->voter && !p->standby) {
             return change_controller(c, GROUP_ASSIGN_STANDBY, raft_id);
         }
-        if (i < map->n_controller_voters && !p->voter && p->match_index + CAUGHT_UP_ENTRIES >= group_last_index(c->group)) {
+        if (i >= map->n_controller_voters || p->voter) {
+            continue;
+        }
+        all_vote = false;
+        if (node_up(c, m->node) && p->match_index + CAUGHT_UP_ENTRIES >= group_last_index(c->group)) {
             return change_controller(c, GROUP_ASSIGN_VOTER, raft_id);
+        }
+        reconciler_note(c, "node %u will vote in the controller group when it has caught up", m->node);
+    }
+    for (unsigned i = 0; i < n_peers && all_vote; i++) {
+        bool voter;
+        member_of(map, raft_id_node(peers[i].raft_id), &voter);
+        if (!voter && peers[i].voter && peers[i].raft_id != group_raft_id(c->group)) {
+            return change_controller(c, GROUP_ASSIGN_STANDBY, peers[i].raft_id);
         }
     }
     return false;
+}
+
+/* A node that may vote: one that is down for a moment keeps its place. */
+static bool may_vote(const struct controller *c, const struct map_node *n)
+{
+    return n != NULL && (n->state == NODE_ALIVE || (n->state == NODE_DEAD && node_down_ms(c, n->id) < VOTER_PATIENCE_MS));
 }
 
 /* Wanted voters: those that vote and live stay; others come by lowest id. A dead voter is replaced only when a live node can take its place. */
@@ -257,7 +268,7 @@ static void reconcile_voters(struct controller *c, const struct cluster_map *map
     unsigned live = 0;
     for (unsigned i = 0; i < map->n_controller; i++) {
         const struct map_node *node = cluster_map_node(map, map->controller[i].node);
-        live += node != NULL && node->state == NODE_ALIVE;
+        live += may_vote(c, node);
     }
     unsigned size = (unsigned)min_u64(c->settings->controller_nodes, max_u64(live, 1));
     size -= size % 2 == 0;
@@ -269,7 +280,7 @@ static void reconcile_voters(struct controller *c, const struct cluster_map *map
         for (unsigned i = 0; i < map->n_controller && n < size; i++) {
             const struct map_node *node = cluster_map_node(map, map->controller[i].node);
             bool voter = i < map->n_controller_voters;
-            if (node != NULL && node->state == NODE_ALIVE && voter == (pass == 0)) {
+            if (may_vote(c, node) && voter == (pass == 0)) {
                 want[n++] = node->id;
             }
         }

@@ -113,15 +113,16 @@ static void sink_role(void *arg)
     if (new_term && s->in_flight != NULL) {
         dedupe_in_flight_clear(s->in_flight);
     }
-    bool was_ready = s->ready && !new_term;
     s->term = term;
     s->leading = leading;
     s->ready = ready;
-    if (ready && !was_ready) {
+    /* Once per term, not each time `ready` comes back: during a hand-over that fails a leader is not ready for a while, and what it proposed before is still in flight. */
+    if (ready && s->in_flight_term != term) {
+        s->in_flight_term = term;
         if (s->in_flight == NULL) {
             s->in_flight = xcalloc(1, sizeof *s->in_flight);
         }
-        bool keep = (s->lane->node->settings.test_disable_server & SERVER_RULE_F18) != 0 && s->next_in_flight > s->state.next;
+        bool keep = (s->lane->node->settings.test_disable_server & SERVER_RULE_F18) != 0 && s->next_in_flight != 0;
         if (!keep) {
             s->next_in_flight = s->state.next;
         }

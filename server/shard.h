@@ -43,6 +43,7 @@ struct shard {
     uint64_t term;
     bool leading, ready;
     /* In flight: belongs to (group, term); rebuilt from the applied state when the own-term barrier has applied (F18). */
+    uint64_t in_flight_term;      /* the term that the fields below belong to */
     uint64_t next_in_flight;      /* offset after everything proposed */
     uint64_t time_in_flight;
     bool close_in_flight;

@@ -16,6 +16,10 @@ static void confirm_leader(struct shard *s, struct request *r, group_fresh_done 
         shard_not_leader(s, r);
         return;
     }
+    if ((s->lane->node->settings.test_disable_server & SERVER_RULE_FRESH) != 0) {
+        then(&r->fresh, 0);
+        return;
+    }
     group_fresh_read(s->group, &r->fresh, then);
 }
 

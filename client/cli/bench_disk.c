@@ -278,6 +278,9 @@ static bool measure(const struct measure *m, const char *dir)
     pid_t pids[NODES_MAX] = {0};
     struct leader_disk d = {.size = m->size, .mutex = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
     struct disk_file files[NODES_MAX];
+    for (unsigned i = 0; i < NODES_MAX; i++) {
+        files[i] = (struct disk_file){.fd = -1};
+    }
     bool good = true;
     for (unsigned i = 0; i < m->nodes && good; i++) {
         good = file_open(&files[i], dir, (int)i);
@@ -316,7 +319,9 @@ static bool measure(const struct measure *m, const char *dir)
             kill(pids[i], SIGKILL);
             waitpid(pids[i], NULL, 0);
         }
-        close(files[i].fd);
+        if (files[i].fd >= 0) {
+            close(files[i].fd);
+        }
         free(files[i].data);
     }
     close(d.event);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "proto/base.h"
+#include "proto/crc32c.h"
 #include "proto/error.h"
 #include "tests/integration/hostile.h"
 
@@ -173,10 +174,9 @@ static void lengths(struct hostile *h)
             char what[96];
             bool after_hello = where >= 2, payload = where % 2 == 1;
             snprintf(what, sizeof what, "a %s of %u bytes %s HELLO", payload ? "payload" : "message", big[i], after_hello ? "after" : "before");
-            frame_header_encode(head, after_hello ? FRAME_PUT : FRAME_HELLO, 5, "", 0, payload ? big[i] : 0);
-            if (!payload) {
-                memcpy(head + 4, &big[i], 4);
-            }
+            frame_header_encode(head, after_hello ? FRAME_PUT : FRAME_HELLO, 5, "", 0, 0);
+            put_u32(head + (payload ? 8 : 4), big[i]);
+            put_u32(head + 12, crc32c(crc32c(0, head, 12), head + 16, 8));
             int fd = after_hello ? dial_client(h->endpoint) : dial(h->endpoint);
             send_all(fd, head, sizeof head);
             expect_error(h, fd, what, false, CODES(SLUICE_E_TOO_LARGE));

@@ -1,6 +1,8 @@
 /* Sockets and frames for sluice-hostile: plain blocking calls, so that nothing stands between the test and the wire. */
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +37,7 @@ int dial(const char *address)
     const struct timeval limit = {.tv_sec = 10};
     if (fd >= 0) {
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         if (connect(fd, list->ai_addr, list->ai_addrlen) != 0) {
             close(fd);
             fd = -1;

@@ -89,9 +89,102 @@ static void fault(struct world *w, bool *paused)
     }
 }
 
+/* ---- a small controller: moves group 1 around, a change at a time ---- */
+
+static struct {
+    unsigned joining;       /* node + 1 */
+    uint64_t joining_id;
+    uint32_t generation;
+    bool waiting;
+    unsigned moves, stuck;
+} mover;
+
+static void moved(void *arg, int status) { (void)arg; (void)status; mover.waiting = false; }
+static void replica_closed(void *arg) { (void)arg; }
+
+static bool in_configuration(const struct group_peer *peers, unsigned n, uint64_t id)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (peers[i].raft_id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void try_change(struct world *w, unsigned leader, enum group_change_kind kind, uint64_t id)
+{
+    (void)w;
+    mover.waiting = true;
+    if (group_change(machine_of(w, leader, 1)->g, kind, id, moved, NULL) != 0) {
+        mover.waiting = false;
+    }
+}
+
+static void move_replicas(struct world *w, const bool *paused, bool only_tidy)
+{
+    int l = world_leader(w, 1);
+    if (l < 0 || paused[l] || (mover.waiting && mover.stuck++ < 20)) {
+        return;
+    }
+    mover.waiting = false;
+    mover.stuck = 0;
+    struct group *lead = machine_of(w, (unsigned)l, 1)->g;
+    struct group_peer peers[GROUP_MEMBERS_MAX];
+    unsigned n = group_peers(lead, peers, GROUP_MEMBERS_MAX), voters = 0;
+    bool stable = lead->raft.configuration_uncommitted_index == 0;
+    for (unsigned i = 0; i < n; i++) {
+        voters += peers[i].voter;
+    }
+    for (unsigned i = 0; i < w->n_nodes && stable; i++) { /* replicas that were removed are closed for ever */
+        struct machine *m = node_up(w, i) && !paused[i] ? machine_of(w, i, 1) : NULL;
+        if (m != NULL && m->g != NULL && !in_configuration(peers, n, group_raft_id(m->g)) && group_raft_id(m->g) != mover.joining_id) {
+            group_close(m->g, true, replica_closed, NULL);
+            m->g = NULL;
+        }
+    }
+    if (only_tidy || !stable) {
+        return;
+    }
+    if (mover.joining == 0) {
+        unsigned c = (unsigned)(sim_random(w->sim) % w->n_nodes);
+        bool member = false;
+        for (unsigned i = 0; i < n; i++) {
+            member |= raft_id_node(peers[i].raft_id) == c + 1;
+        }
+        struct machine *m = node_up(w, c) ? machine_of(w, c, 1) : NULL;
+        if (member || !node_up(w, c) || paused[c] || (m != NULL && m->g != NULL) || groups_find(w->nodes[c].gs, 1) != NULL) {
+            return;
+        }
+        mover.joining = c + 1;
+        mover.joining_id = raft_id_make(c + 1, 2 + mover.generation++);
+        machine_open(&w->nodes[c], 1, mover.joining_id, NULL, 0, NULL);
+        try_change(w, (unsigned)l, GROUP_ADD_SPARE, mover.joining_id);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (peers[i].raft_id == mover.joining_id) {
+            if (peers[i].voter) {
+                mover.joining = 0;
+                mover.moves++;
+            } else {
+                try_change(w, (unsigned)l, peers[i].standby ? GROUP_ASSIGN_VOTER : GROUP_ASSIGN_STANDBY, mover.joining_id);
+                return;
+            }
+        }
+    }
+    if (mover.joining != 0) {
+        try_change(w, (unsigned)l, GROUP_ADD_SPARE, mover.joining_id);
+    } else if (voters > 3) {
+        try_change(w, (unsigned)l, GROUP_REMOVE, peers[sim_random(w->sim) % n].raft_id);
+    }
+}
+
 static void fuzz_run(const struct fuzz *f)
 {
-    struct world *w = world_new(f->seed, f->seed % 3 == 0 ? 5 : 3, 2);
+    bool moving = f->seed % 4 == 1;
+    struct world *w = world_new(f->seed, f->seed % 3 == 0 || moving ? 5 : 3, 2);
+    w->n_members = moving ? 3 : w->n_nodes;
     w->disable = f->disable;
     w->quiet_violations = f->disable != 0;
     if (f->snapshots) {
@@ -102,15 +195,16 @@ static void fuzz_run(const struct fuzz *f)
         w->heartbeat_ms = 100;
         w->election_ms = 600;
     }
+    bool slow = f->seed % 8 == 7; /* a vote or an entry is often sent long before it is durable */
     for (unsigned i = 0; i < w->n_nodes; i++) {
-        sim_host_set_disk(w->nodes[i].host, &(struct sim_disk){.sync_ns = {200000, 6 * MS}, .write_ns = {10000, 100000}, .read_ns = {50000, 200000},
+        sim_host_set_disk(w->nodes[i].host, &(struct sim_disk){.sync_ns = {slow ? 10 * MS : 200000, slow ? 150 * MS : 6 * MS}, .write_ns = {10000, 100000}, .read_ns = {50000, 200000},
                                                                .slow_ppm = 30000, .slow_ns = {20 * MS, 300 * MS}});
     }
     sim_set_net(w->sim, &(struct sim_net){.delay_ns = {100000, (1 + f->seed % 30) * MS}, .stall_ppm = 2000, .stall_ns = {10 * MS, 400 * MS},
                                           .loss_ppm = f->seed % 4 == 0 ? 500 : 0});
     bool paused[NODES_MAX] = {false};
     world_start(w);
-    uint64_t next_fault = 500;
+    uint64_t next_fault = 500, next_move = 1000;
     while (now_ms(w) < f->ms) {
         run_ms(w, 1);
         for (unsigned i = 0; i < w->n_nodes; i++) {
@@ -118,6 +212,15 @@ static void fuzz_run(const struct fuzz *f)
                 if (node_up(w, i) && !paused[i] && sim_random(w->sim) % 12 == 0) {
                     node_put(w, i, g, 1, 100, NULL);
                 }
+            }
+        }
+        if (moving && now_ms(w) >= next_move) {
+            next_move = now_ms(w) + 100;
+            move_replicas(w, paused, false);
+        } else if (sim_random(w->sim) % 700 == 0) {
+            int l = world_leader(w, 2);
+            if (l >= 0 && !paused[l]) {
+                group_transfer(machine_of(w, (unsigned)l, 2)->g, 0, NULL, NULL);
             }
         }
         if (now_ms(w) >= next_fault) {
@@ -136,7 +239,14 @@ static void fuzz_run(const struct fuzz *f)
             sim_process_pause(w->nodes[i].host, false);
         }
     }
-    run_ms(w, 3000);
+    bool none[NODES_MAX] = {false};
+    mover.joining_id = 0;
+    for (unsigned i = 0; i < 30; i++) {
+        run_ms(w, 100);
+        if (moving) {
+            move_replicas(w, none, true);
+        }
+    }
     int64_t ms = world_await_leaders(w, 15000);
     CHECK(ms >= 0);
     for (uint64_t g = 1; g <= w->n_groups; g++) {
@@ -147,12 +257,12 @@ static void fuzz_run(const struct fuzz *f)
     uint64_t steps = 0;
     for (unsigned i = 0; i < w->n_nodes; i++) {
         for (uint64_t g = 1; g <= w->n_groups; g++) {
-            steps += machine_of(w, i, g)->installs;
+            steps += machine_of(w, i, g) == NULL ? 0 : machine_of(w, i, g)->installs;
         }
     }
     if (getenv("FUZZ_TELL") != NULL) {
-        printf("seed %llu: %u done, %u unknown, %llu installs in the last lives, %u violations\n", (unsigned long long)f->seed, w->done, w->unknown,
-               (unsigned long long)steps, w->violations);
+        printf("seed %llu: %u done, %u unknown, %llu installs in the last lives, %u moves, %u violations\n", (unsigned long long)f->seed, w->done, w->unknown,
+               (unsigned long long)steps, mover.moves, w->violations);
     }
     CHECK(w->done > 50);
     CHECK(w->violations == 0 && w->exits == 0);
@@ -181,9 +291,11 @@ static bool fuzz_seed(uint64_t seed, unsigned disable, unsigned ms, bool quiet)
 static void survives_faults(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 12; seed++) {
-        if (!fuzz_seed(seed, 0, 20000, false)) {
-            fail_msg("seed %llu", (unsigned long long)seed);
+    static const uint64_t once_failed[] = {224, 37, 26, 11, 4};
+    for (uint64_t seed = 1; seed <= 8 + ARRAY_LEN(once_failed); seed++) {
+        uint64_t s = seed <= 8 ? seed : once_failed[seed - 9];
+        if (!fuzz_seed(s, 0, 20000, false)) {
+            fail_msg("seed %llu", (unsigned long long)s);
         }
     }
 }

@@ -209,13 +209,33 @@ static struct status status(struct world *w, unsigned i)
     return s;
 }
 
+/* Voters of the controller group that follow, as its leader sees them. */
+static unsigned controller_voters(struct world *w)
+{
+    unsigned voters = 0;
+    for (unsigned k = 0; k < NODES; k++) {
+        const struct node *n = sim_process_up(w->nodes[k].host) ? w->nodes[k].node : NULL;
+        const struct group *g = n != NULL && n->controller != NULL ? groups_find(n->lanes[0]->groups, CONTROLLER_GROUP) : NULL;
+        if (g != NULL && group_ready(g)) {
+            struct group_peer peers[16];
+            unsigned n_peers = group_peers(g, peers, 16);
+            unsigned here = 0;
+            for (unsigned p = 0; p < n_peers; p++) {
+                here += peers[p].voter && (peers[p].recent || peers[p].raft_id == group_raft_id(g));
+            }
+            voters = here > voters ? here : voters;
+        }
+    }
+    return voters;
+}
+
 static void whole(struct world *w, unsigned i, unsigned alive, uint64_t ms)
 {
     struct status s = {0};
     for (uint64_t t = 0; t < ms; t += 500) {
         run_ms(w, 500);
         s = status(w, i);
-        if (s.alive == alive && s.leaderless == 0 && s.under == 0 && s.leader != 0) {
+        if (s.alive == alive && s.leaderless == 0 && s.under == 0 && s.leader != 0 && controller_voters(w) == 3) {
             return;
         }
     }
