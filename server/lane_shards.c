@@ -76,7 +76,7 @@ void lane_open_recovered(struct lane *l)
         if (g->removed || g->lost || g->raft_id == 0) {
             lane_past_add(l, g->group, g->raft_id, g->lost && !g->removed);
             if (g->lost && !g->removed) {
-                log_error(&l->log, "replica lost by damage; it will join anew", "group=%llu", (unsigned long long)g->group);
+                log_error(&l->log, "replica lost by damage; it will join anew", "group=%llu generation=%u", (unsigned long long)g->group, (uint32_t)g->raft_id);
             }
             continue;
         }

@@ -9,6 +9,9 @@
 #include "proto/error.h"
 #include "tests/integration/hostile.h"
 
+/* The lane that a node names for requests instead of a link (PEER_CONTROL_LANE of the server). */
+enum { CONTROL_LANE = 0xffff };
+
 /* Sends bytes on a fresh connection, says that no more will come, and expects its end. */
 static void bytes_then_end(struct hostile *h, const char *what, const void *data, size_t n)
 {
@@ -299,7 +302,7 @@ static void false_peers(struct hostile *h)
     m.lanes = 1;
     m.cluster_id = (ProtobufCBinaryData){.len = 16, .data = strange};
     hello_with(h, "a node of another cluster", &m, CODES(SLUICE_E_WRONG_CLUSTER));
-    m.to_lane = UINT32_MAX;
+    m.to_lane = CONTROL_LANE;
     hello_with(h, "a node of another cluster, for control", &m, CODES(SLUICE_E_WRONG_CLUSTER));
     m.to_lane = 0;
     m.cluster_id = (ProtobufCBinaryData){.len = 16, .data = h->cluster_id};
@@ -317,7 +320,7 @@ static void false_peers(struct hostile *h)
     hello_with(h, "a node of no cluster that wants a link", &m, CODES(SLUICE_E_WRONG_CLUSTER, SLUICE_E_REFUSED, SLUICE_E_NOT_READY));
 
     /* A node of no cluster may ask for one, and nothing else. */
-    m.to_lane = UINT32_MAX;
+    m.to_lane = CONTROL_LANE;
     static const uint8_t kinds[] = {FRAME_PUT, FRAME_FETCH, FRAME_STREAM_DELETE, FRAME_STREAM_CREATE, FRAME_NODE_CHANGE, FRAME_LINK, FRAME_FORWARD, FRAME_REPORT, FRAME_REPLICA, 200};
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         int fd = dial(h->endpoint);

@@ -95,7 +95,7 @@ static unsigned mask_of(const char *text) { return (unsigned)strtoul(text, NULL,
 
 int main(int argc, char **argv)
 {
-    struct world_options o = {.faults = FAULT_ALL & ~(FAULT_FLIP)};
+    struct world_options o = {.faults = FAULT_ALL};
     uint64_t first = 1, last = 20;
     unsigned jobs = 2;
     bool repeat = false, expect_harm = false;

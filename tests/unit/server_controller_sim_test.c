@@ -362,6 +362,60 @@ static void the_leader_dies_while_a_stream_is_created(void **state)
     seeds(run_leader_dies, 20, 10);
 }
 
+/* Every replica on a node has a generation of its own since its disk was lost: the first ones were spent (F5). */
+static void check_renewed(struct world *w, unsigned teller, uint32_t node)
+{
+    const struct cluster_map *map = w->nodes[teller].node->map;
+    for (unsigned i = 0; i < map->n_streams; i++) {
+        for (unsigned k = 0; k < map->streams[i].n_shards; k++) {
+            const struct map_replica *r = cluster_map_replica(&map->streams[i].shards[k], node);
+            CHECK(r == NULL || (r->generation > 1 && !r->first));
+        }
+    }
+    for (unsigned i = 0; i < map->n_controller; i++) {
+        CHECK(map->controller[i].node != node || map->controller[i].generation > 1);
+    }
+}
+
+static void erase_one(void *arg, const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof path, "data/lane-0/%s", name);
+    CHECK(env_unlink(arg, path) == 0);
+}
+
+static void eraser(struct env *env, void *arg)
+{
+    (void)arg;
+    CHECK(env_dir_list(env, "data/lane-0", erase_one, env) == 0 && env_dir_sync(env, "data/lane-0") == 0);
+}
+
+/* The journal is gone, but the folder still knows whose it is: the node must not begin again under ids that have voted. */
+static void run_erased(uint64_t seed)
+{
+    struct world w;
+    world_open(&w, seed, 3, 1);
+    whole(&w, 0, 3, 10000);
+    CHECK(create(&w, 0, "a", 4, 3, 1).kind == FRAME_STREAM_CREATE_REPLY);
+    unsigned i = (unsigned)(seed % 3);
+    run_ms(&w, 2000);
+    down(&w, i);
+    CHECK(sim_process_start(w.nodes[i].host, eraser, NULL) == 0);
+    sim_process_crash(w.nodes[i].host, SIM_CRASH_KILL);
+    run_ms(&w, sim_random(w.sim) % 5000);
+    up(&w, i);
+    run_ms(&w, 3000);
+    whole(&w, (i + 1) % 3, 3, 40000);
+    check_renewed(&w, (i + 1) % 3, i + 1);
+    sim_close(w.sim);
+}
+
+static void a_lost_journal_is_not_begun_again(void **state)
+{
+    (void)state;
+    seeds(run_erased, 50, 3);
+}
+
 static void run_blank(uint64_t seed)
 {
     struct world w;
@@ -378,6 +432,7 @@ static void run_blank(uint64_t seed)
         whole(&w, (i + 1) % 3, 3, 40000);
         CHECK(cluster_map_node(w.nodes[(i + 1) % 3].node->map, i + 1)->blank_since > 0);
         CHECK(w.nodes[(i + 1) % 3].node->map->n_controller_voters == 3);
+        check_renewed(&w, (i + 1) % 3, i + 1);
     }
     sim_close(w.sim);
 }
@@ -589,6 +644,7 @@ int main(void)
         cmocka_unit_test(streams_come_and_go),
         cmocka_unit_test(the_leader_dies_while_a_stream_is_created),
         cmocka_unit_test(blank_disks_rejoin_under_new_generations),
+        cmocka_unit_test(a_lost_journal_is_not_begun_again),
         cmocka_unit_test(a_node_joins_and_another_one_drains),
         cmocka_unit_test(replicas_of_a_dead_node_are_replaced),
         cmocka_unit_test(leaders_are_spread_and_move_back),
