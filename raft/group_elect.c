@@ -40,7 +40,8 @@ static unsigned rank_of(const struct group *g, unsigned *n_up, unsigned *voters)
 
 static bool leaderless(const struct group *g)
 {
-    if (g->state != GROUP_RUNNING || g->raft.state == RAFT_LEADER || g->raft.state == RAFT_UNAVAILABLE || group_installing(g)) {
+    if (g->state != GROUP_RUNNING || g->raft.state == RAFT_LEADER || g->raft.state == RAFT_UNAVAILABLE ||
+        (group_installing(g) && group_rule_on(g, GROUP_RULE_R6))) {
         return false;
     }
     const struct raft_server *self = group_server(g, g->raft_id, NULL);
@@ -69,6 +70,7 @@ void group_watch_election(struct group *g)
         g->elect_at_ms = 0;
         if (group_leads(g) || g->raft.state == RAFT_FOLLOWER) {
             g->elect_tries = 0;
+            g->vote_rounds = 0;
         }
         return;
     }
@@ -135,11 +137,15 @@ void group_peer_up(struct group *g)
     }
 }
 
+/* How long a round of real votes may take. Votes wait for two syncs, and disks may be slow: longer with every round that failed. */
+static unsigned vote_patience(const struct group *g) { return GROUP_VOTE_MS << (g->vote_rounds < 4 ? g->vote_rounds : 4); }
+
 /* We just gave somebody our (pre-)vote: let it finish. */
 void group_postpone_election(struct group *g)
 {
     if (g->elect_at_ms != 0) {
-        g->elect_at_ms = max_u64(g->elect_at_ms, group_now(g) + GROUP_VOTE_MS + rank_delay(g));
+        g->elect_at_ms = max_u64(g->elect_at_ms, group_now(g) + vote_patience(g) + rank_delay(g));
+        g->vote_rounds++;
         groups_schedule_election(g->gs, g->elect_at_ms);
     }
 }
@@ -166,10 +172,11 @@ void group_run_election(struct group *g)
             g->vote_term = g->raft.current_term;
             g->vote_ms = now;
         }
-        if (now - g->vote_ms < GROUP_VOTE_MS) { /* a real round is on: disks may be slow */
-            elect_at(g, now + GROUP_VOTE_MS / 2 + env_random_below(g->gs->o.env, GROUP_VOTE_MS));
+        if (now - g->vote_ms < vote_patience(g)) {
+            elect_at(g, g->vote_ms + vote_patience(g) + env_random_below(g->gs->o.env, GROUP_VOTE_MS));
             return;
         }
+        g->vote_rounds++;
     }
     unsigned shift = g->elect_tries < 6 ? g->elect_tries : 6;
     g->elect_tries++;

@@ -220,7 +220,7 @@ struct group {
 
     /* elections */
     uint64_t elect_at_ms, contact_ms;
-    unsigned elect_tries;
+    unsigned elect_tries, vote_rounds;
     uint64_t vote_term, vote_ms, opened_ms;
 
     /* what the sink was told */

@@ -123,6 +123,71 @@ void connection_request_done(struct connection *c, uint64_t held)
     }
 }
 
+/* ---- payloads under way ---- */
+
+/* Lets those go on that waited for room. They have nothing to be looked at, so this does not lead back here. */
+static void wake_parked(struct lane *l)
+{
+    for (struct connection *c = l->connections, *next; c != NULL && l->n_parked > 0 && !l->closing; c = next) {
+        next = c->next;
+        if (c->parked) {
+            connection_progress(c);
+        }
+    }
+}
+
+static void set_parked(struct connection *c, bool parked)
+{
+    if (c->parked != parked) {
+        c->parked = parked;
+        if (parked) {
+            c->lane->n_parked++;
+        } else {
+            c->lane->n_parked--;
+        }
+    }
+}
+
+static void receive_done(struct connection *c)
+{
+    set_parked(c, false);
+    if (c->receiving > 0) {
+        c->lane->bytes_receiving -= c->receiving;
+        c->receiving = 0;
+        wake_parked(c->lane);
+    }
+}
+
+/* Asked when all bytes were looked at: a payload that the reader holds then is not whole. It takes memory before it is a request, and a peer that never sends
+ * the rest must not make us hold more than the bound. One is always let in. */
+static bool may_receive(struct connection *c)
+{
+    struct lane *l = c->lane;
+    uint64_t len = c->reader.header.payload_len;
+    if (c->receiving > 0 || c->state != CONNECTION_CLIENT || c->reader.payload == NULL || len < CONNECTION_RECEIVE_SMALL) {
+        return true;
+    }
+    bool room = l->bytes_receiving == 0 || l->bytes_receiving + len <= l->bytes_max;
+    set_parked(c, !room);
+    if (room) {
+        c->receiving = len;
+        c->receiving_from_ms = env_now_ms(l->env);
+        l->bytes_receiving += len;
+    }
+    return room;
+}
+
+static bool receives_too_slowly(struct connection *c, uint64_t now)
+{
+    if (c->receiving == 0 || !c->reading) {
+        c->receiving_from_ms = now; /* it is we who do not read */
+        return false;
+    }
+    uint64_t limit = c->lane->n_parked > 0 ? CONNECTION_RECEIVE_CROWDED_MS + c->receiving / CONNECTION_RECEIVE_CROWDED_BYTES_PER_MS
+                                           : CONNECTION_RECEIVE_MS + c->receiving / CONNECTION_RECEIVE_BYTES_PER_MS;
+    return now - c->receiving_from_ms > limit;
+}
+
 /* ---- life ---- */
 
 void connection_maybe_free(struct connection *c)
@@ -155,6 +220,7 @@ void connection_close(struct connection *c)
         l->metrics.peer_connections--;
     }
     c->state = CONNECTION_CLOSING;
+    receive_done(c);
     connection_link_ended(c);
     env_conn_close(&c->conn);
 }
@@ -264,6 +330,7 @@ void connection_progress(struct connection *c)
              * another one, which may well be done). */
             connection_refuse(c, -rc, 0, NULL);
         } else {
+            receive_done(c);
             take_frame(c, &f);
         }
     }
@@ -272,7 +339,7 @@ void connection_progress(struct connection *c)
         connection_maybe_free(c);
         return;
     }
-    bool read = c->drained && may_take(c);
+    bool read = c->drained && may_take(c) && may_receive(c);
     if (read != c->reading) {
         c->reading = read;
         env_conn_read(&c->conn, read);
@@ -294,7 +361,9 @@ static void on_read(struct env_conn *conn, void *data, ssize_t n)
         connection_close(c);
         return;
     }
-    c->last_ms = env_now_ms(l->env);
+    if (c->state != CONNECTION_HELLO) { /* a HELLO that trickles in is not waited for longer than one that does not come */
+        c->last_ms = env_now_ms(l->env);
+    }
     l->metrics.bytes_received_total += (uint64_t)n;
     frame_reader_fed(&c->reader, (size_t)n);
     c->drained = false;
@@ -330,7 +399,7 @@ void connection_accept(struct lane *l)
     l->connections = c;
     l->n_connections++;
     l->metrics.connections_total++;
-    if (l->n_connections > l->n_connections_max || l->closing) {
+    if (l->n_connections > l->n_connections_max + CONNECTION_RESERVE || l->closing) {
         connection_refuse(c, l->closing ? SLUICE_E_SHUTTING_DOWN : SLUICE_E_BUSY, 0, l->closing ? NULL : "too many connections");
         return;
     }
@@ -347,7 +416,9 @@ void connections_tick(struct lane *l)
         switch (c->state) {
         case CONNECTION_HELLO:
         case CONNECTION_CHECKING: over = idle > CONNECTION_HELLO_MS; break;
-        case CONNECTION_CLIENT: over = idle > CONNECTION_IDLE_MS && (c->n_requests == 0 || env_conn_unsent(&c->conn) > 0); break;
+        case CONNECTION_CLIENT:
+            over = receives_too_slowly(c, now) || (idle > CONNECTION_IDLE_MS && (c->n_requests == 0 || env_conn_unsent(&c->conn) > 0));
+            break;
         case CONNECTION_PEER_CONTROL: over = idle > CONNECTION_IDLE_MS; break;
         case CONNECTION_PEER_LINK: over = idle > CONNECTION_PEER_IDLE_MS; break;
         case CONNECTION_CLOSING: break;

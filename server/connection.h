@@ -4,7 +4,8 @@
  * -> CLOSING (waits for its requests and for env's closed).
  *
  * It is read only while all of this holds: unanswered requests below requests_max and REQUEST_BYTES_MAX, unsent answers below UNSENT_MAX, the lane's memory bound not
- * reached. So a client that does not read its answers, or sends faster than the shard commits, is slowed down by TCP. */
+ * reached. So a client that does not read its answers, or sends faster than the shard commits, is slowed down by TCP. Payloads that are not whole yet have a bound of
+ * their own per lane, of the same size: who finds no room is not read until others are done, and who sends too slowly then is closed. */
 #ifndef SLUICE_CONNECTION_H
 #define SLUICE_CONNECTION_H
 
@@ -18,7 +19,12 @@ enum {
     CONNECTION_PEER_IDLE_MS = 15000,     /* a link: its liveness records come every 50 ms */
     CONNECTION_UNSENT_MAX = 8 << 20,     /* bytes of answers that wait for the client to read */
     CONNECTION_REQUEST_BYTES_MAX = 16 << 20, /* payload bytes of unanswered requests */
-    CONNECTION_HELLO_MESSAGE_MAX = 4096
+    CONNECTION_HELLO_MESSAGE_MAX = 4096,
+    CONNECTION_RESERVE = 256,            /* beyond connections-max, which counts clients: for nodes and for those that have not said HELLO */
+    /* A payload under way from a client: bounded by time, as others may wait for its place. */
+    CONNECTION_RECEIVE_SMALL = 64 << 10, /* below this it is not counted */
+    CONNECTION_RECEIVE_MS = 10000, CONNECTION_RECEIVE_BYTES_PER_MS = 64,
+    CONNECTION_RECEIVE_CROWDED_MS = 2000, CONNECTION_RECEIVE_CROWDED_BYTES_PER_MS = 1024
 };
 
 enum connection_state { CONNECTION_HELLO, CONNECTION_CHECKING, CONNECTION_CLIENT, CONNECTION_PEER_LINK, CONNECTION_PEER_CONTROL, CONNECTION_CLOSING };
@@ -36,8 +42,11 @@ struct connection {
     bool in_frames;               /* guards against re-entry while frames are handled */
     bool closed;                  /* env said closed: memory goes with the last request */
     bool close_when_sent;         /* an ERROR is on its way, then it ends */
-    uint64_t last_ms;             /* last byte received, or accepted */
+    uint64_t last_ms;             /* accepted; after the HELLO the last byte received */
     bool drained;                 /* every byte read was looked at */
+    uint64_t receiving;           /* bytes of a large payload under way, counted in lane.bytes_receiving; 0: none */
+    uint64_t receiving_from_ms;
+    bool parked;                  /* its payload waits for room: not read; counted in lane.n_parked */
     unsigned messages_out;        /* hellos being checked on another lane, ERROR frames being sent */
     bool formed;                  /* a peer that named our cluster */
     /* peers */

@@ -146,6 +146,10 @@ void connection_link_ended(struct connection *c)
 
 static void hello_client(struct connection *c, uint64_t correlation)
 {
+    if (c->lane->metrics.connections >= c->lane->n_connections_max) {
+        connection_refuse(c, SLUICE_E_BUSY, correlation, "too many connections");
+        return;
+    }
     c->state = CONNECTION_CLIENT;
     c->lane->metrics.connections++;
     c->reader.message_max = CLIENT_MESSAGE_MAX;

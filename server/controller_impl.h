@@ -1,5 +1,5 @@
 /* controller_impl.h: the inside of struct controller, for its files: controller.c (group, machine, proposals, maps), controller_calls.c (requests and forwarding),
- * controller_requests.c (what each request does on the leader), controller_describe.c (answers), controller_reports.c (who runs what), reconciler.c and reconciler_shard.c. */
+ * controller_checks.c, controller_requests.c (what each request does on the leader), controller_describe.c (answers), controller_reports.c (who runs what), reconciler.c and reconciler_shard.c. */
 #ifndef SLUICE_CONTROLLER_IMPL_H
 #define SLUICE_CONTROLLER_IMPL_H
 
@@ -152,10 +152,12 @@ void call_answer(struct call *call, uint8_t kind, const void *protobuf_message);
 void call_error(struct call *call, int code, const char *why);
 void call_retry(struct call *call, int code);
 
-/* controller_requests.c: on the leader. */
-void call_lead(struct call *call);
+/* controller_checks.c */
 /* Checks and completes a message where it enters the cluster: 0, or a code with *why. */
 int call_normalize(struct controller *c, uint8_t kind, const void *message, size_t len, uint8_t **out, size_t *out_len, const char **why);
+
+/* controller_requests.c: on the leader. */
+void call_lead(struct call *call);
 /* The nodes as placement sees them. up_only: only those that report. Returns how many are usable. */
 unsigned controller_placement(struct controller *c, struct placement_node *out, bool up_only);
 

@@ -7,7 +7,7 @@
  *   - the proposer dies: the others wait for it; it goes on with the same cluster id from its file. Its disk is lost: it asks again, nobody is formed, it proposes a
  *     new id, which those who only accepted take instead; if one was formed, it joins.
  *   - a blank node hears of a formed one: it never accepts a proposal any more, so it cannot slip into a first configuration it may have used up. */
-#include "server/formation.h"
+#include "server/formation_impl.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,38 +19,7 @@
 #include "server/controller_entry.h"
 #include "sluice.pb-c.h"
 
-enum { TICK_MS = 50, ASK_TIMEOUT_MS = 1000, JOIN_TIMEOUT_MS = 4000, FRESH_MS = 3000, ADMIT_PAUSE_MS = 1000, FILE_MAX = 64 << 10 };
-
-struct other {
-    struct formation *f;
-    struct map_node node;
-    bool asking, formed, accepted;
-    uint64_t answered_ms;          /* 0: never */
-    uint8_t cluster_id[16];        /* of its cluster if it is formed */
-};
-
-struct formation {
-    struct formation_options o;
-    struct peer_client *peers;
-    bool own_peers;
-    struct formation_file file;
-    struct map_node self;
-    struct other others[NODES_MAX];
-    unsigned n_others;
-    struct map_node first[NODES_MAX]; /* the list of `cluster`, or this node alone */
-    unsigned n_first;
-    struct env_timer timer;
-    bool finishing;                /* done is called at the next tick */
-    bool joining, join_out, join_all, heard_formed;
-    uint8_t join_cluster[16];
-    uint64_t join_after_ms;
-    unsigned join_turn;
-    unsigned out;                  /* requests that will call back */
-    bool closed;
-    char state[160];
-};
-
-static void note(struct formation *f, const char *text)
+void formation_note(struct formation *f, const char *text)
 {
     if (strcmp(f->state, text) != 0) {
         snprintf(f->state, sizeof f->state, "%s", text);
@@ -114,7 +83,7 @@ static int save(struct formation *f)
     return rc;
 }
 
-static bool save_or_die(struct formation *f)
+bool formation_save(struct formation *f)
 {
     int rc = save(f);
     if (rc != 0) {
@@ -123,7 +92,7 @@ static bool save_or_die(struct formation *f)
     return rc == 0;
 }
 
-static bool save_identity(struct formation *f)
+bool formation_save_identity(struct formation *f)
 {
     int rc = identity_save(f->o.env, f->o.dir, f->o.identity);
     if (rc != 0) {
@@ -133,11 +102,11 @@ static bool save_identity(struct formation *f)
 }
 
 /* The last step of every way: from here on this node belongs to the cluster of its file. */
-static void formed(struct formation *f)
+void formation_formed(struct formation *f)
 {
     memcpy(f->o.identity->cluster_id, f->file.cluster_id, 16);
     f->o.identity->formed = true;
-    if (save_identity(f)) {
+    if (formation_save_identity(f)) {
         f->joining = false;
         f->finishing = true;
     }
@@ -146,7 +115,7 @@ static void formed(struct formation *f)
 /* ---- asking ---- */
 
 /* A request came back; false if nothing must be done with it any more. */
-static bool came_back(struct formation *f)
+bool formation_came_back(struct formation *f)
 {
     f->out--;
     if (f->closed) {
@@ -163,7 +132,7 @@ static void on_answer(void *arg, int code, uint8_t kind, const void *message, si
     struct other *x = arg;
     struct formation *f = x->f;
     x->asking = false;
-    if (!came_back(f)) {
+    if (!formation_came_back(f)) {
         return;
     }
     Sluice__FormReply *m = code == SLUICE_E_OK && kind == FRAME_FORM_REPLY ? sluice__form_reply__unpack(NULL, len, message) : NULL;
@@ -180,7 +149,7 @@ static void on_answer(void *arg, int code, uint8_t kind, const void *message, si
     sluice__form_reply__free_unpacked(m, NULL);
 }
 
-static void fill_info(Sluice__NodeInfo *info, const struct map_node *n, char address[80])
+void formation_fill_info(Sluice__NodeInfo *info, const struct map_node *n, char address[80])
 {
     sluice__node_info__init(info);
     snprintf(address, 80, strchr(n->host, ':') != NULL ? "[%s]:%u" : "%s:%u", n->host, n->port);
@@ -203,7 +172,7 @@ static void ask(struct formation *f, struct other *x, bool propose)
     if (propose) {
         m.cluster_id = (ProtobufCBinaryData){.len = 16, .data = f->file.cluster_id};
         for (unsigned i = 0; i < f->file.n_nodes; i++) {
-            fill_info(&infos[i], &f->file.nodes[i], addresses[i]);
+            formation_fill_info(&infos[i], &f->file.nodes[i], addresses[i]);
             list[i] = &infos[i];
         }
         m.n_nodes = f->file.n_nodes;
@@ -211,93 +180,6 @@ static void ask(struct formation *f, struct other *x, bool propose)
     }
     if (peer_client_request(f->peers, x->node.id, FRAME_FORM, &m, ASK_TIMEOUT_MS, on_answer, x) == 0) {
         x->asking = true;
-        f->out++;
-    }
-}
-
-/* ---- joining ---- */
-
-static void on_join(void *arg, int code, uint8_t kind, const void *message, size_t len)
-{
-    struct formation *f = arg;
-    if (!came_back(f)) {
-        return;
-    }
-    f->join_out = false;
-    f->join_after_ms = env_now_ms(f->o.env) + 4 * TICK_MS;
-    Sluice__FormReply *m = code == SLUICE_E_OK && kind == FRAME_FORM_REPLY ? sluice__form_reply__unpack(NULL, len, message) : NULL;
-    if (m == NULL) {
-        char text[160];
-        if (code == SLUICE_E_NOT_FOUND) {
-            snprintf(text, sizeof text, "waits to be admitted: the cluster does not know node %u", f->o.identity->node_id);
-            f->join_after_ms += ADMIT_PAUSE_MS;
-        } else {
-            snprintf(text, sizeof text, "joins the cluster: %s", sluice_error_text(code));
-        }
-        note(f, text);
-        return;
-    }
-    uint32_t generation = m->controller_generation;
-    if (m->accepted && generation > 0) {
-        memcpy(f->file.cluster_id, f->join_cluster, 16);
-        f->file.step = FORMATION_JOINED;
-        f->file.opened = false;
-        f->file.n_nodes = 0;
-        f->file.join_incarnation = f->o.identity->incarnation;
-        f->file.generation = generation;
-        if (save_or_die(f)) {
-            formed(f);
-        }
-    } else {
-        const Sluice__NodeInfo *own = NULL;
-        for (size_t i = 0; i < m->n_nodes; i++) {
-            own = m->nodes[i]->id == f->o.identity->node_id ? m->nodes[i] : own;
-        }
-        if (own == NULL || own->state == SLUICE__NODE_INFO__STATE__REMOVED) {
-            char text[160];
-            snprintf(text, sizeof text, "waits to be admitted: the cluster does not know node %u", f->o.identity->node_id);
-            note(f, text);
-            f->join_after_ms += ADMIT_PAUSE_MS;
-        } else if (own->incarnation + BLANK_LIFE_JUMP > f->o.identity->incarnation) {
-            /* Another disk of this node may have been there before and counted further: this life counts above all that it can have counted. */
-            f->o.identity->incarnation = own->incarnation + BLANK_LIFE_JUMP;
-            save_identity(f);
-        }
-    }
-    sluice__form_reply__free_unpacked(m, NULL);
-}
-
-static void join(struct formation *f)
-{
-    uint64_t now = env_now_ms(f->o.env);
-    if (f->join_out || now < f->join_after_ms || f->n_others == 0) {
-        return;
-    }
-    struct other *x = NULL;
-    for (unsigned i = 0; i < f->n_others && x == NULL; i++) { /* formed nodes take turns */
-        struct other *y = &f->others[f->join_turn++ % f->n_others];
-        x = y->formed && memcmp(y->cluster_id, f->join_cluster, 16) == 0 ? y : NULL;
-    }
-    if (x == NULL) {
-        return;
-    }
-    Sluice__Form m = SLUICE__FORM__INIT;
-    Sluice__NodeInfo info;
-    Sluice__NodeInfo *list[1] = {&info};
-    char address[80];
-    fill_info(&info, &f->self, address);
-    info.zone = (char *)f->o.settings->zone;
-    info.kinesis = (char *)(f->o.kinesis != NULL ? f->o.kinesis : "");
-    info.admin = (char *)(f->o.admin != NULL ? f->o.admin : "");
-    info.state = f->o.settings->join ? SLUICE__NODE_INFO__STATE__JOINING : SLUICE__NODE_INFO__STATE__ALIVE;
-    m.node = f->o.identity->node_id;
-    m.blank = f->join_all;
-    m.incarnation = f->o.identity->incarnation;
-    m.cluster_id = (ProtobufCBinaryData){.len = 16, .data = f->join_cluster};
-    m.n_nodes = 1;
-    m.nodes = list;
-    if (peer_client_request(f->peers, x->node.id, FRAME_FORM, &m, JOIN_TIMEOUT_MS, on_join, f) == 0) {
-        f->join_out = true;
         f->out++;
     }
 }
@@ -327,7 +209,7 @@ static void propose(struct formation *f)
         for (unsigned i = 0; i < f->n_others; i++) {
             f->others[i].accepted = false;
         }
-        if (!save_or_die(f)) {
+        if (!formation_save(f)) {
             return;
         }
     }
@@ -336,7 +218,7 @@ static void propose(struct formation *f)
         all = all && f->others[i].accepted;
     }
     if (all) {
-        formed(f);
+        formation_formed(f);
         return;
     }
     for (unsigned i = 0; i < f->n_others; i++) {
@@ -357,33 +239,33 @@ static void decide(struct formation *f)
             continue;
         }
         if (!f->joining && f->file.step == FORMATION_ACCEPTED && memcmp(x->cluster_id, f->file.cluster_id, 16) == 0) {
-            formed(f);
+            formation_formed(f);
             return;
         }
         if (!f->joining) {
             f->joining = f->join_all = true;
             memcpy(f->join_cluster, x->cluster_id, 16);
-            note(f, "joins the cluster");
+            formation_note(f, "joins the cluster");
         }
     }
     if (f->joining) {
-        join(f);
+        formation_join(f);
         return;
     }
     if (is_proposer(f) && fresh == f->n_others) {
-        note(f, "forms a new cluster");
+        formation_note(f, "forms a new cluster");
         propose(f);
         return;
     }
     char text[160];
     snprintf(text, sizeof text, "forms a cluster: %u of %u other nodes answered", fresh, f->n_others);
-    note(f, f->file.step == FORMATION_ACCEPTED ? "forms a cluster: waits for the node that proposed it" : f->o.settings->join ? "looks for a cluster to join" : text);
+    formation_note(f, f->file.step == FORMATION_ACCEPTED ? "forms a cluster: waits for the node that proposed it" : f->o.settings->join ? "looks for a cluster to join" : text);
 }
 
 static void finish(struct formation *f)
 {
     f->finishing = false;
-    note(f, "formed");
+    formation_note(f, "formed");
     struct formation_result r = {.opened = f->file.opened, .join_incarnation = f->file.join_incarnation, .controller_generation = f->file.generation};
     if (f->file.step != FORMATION_JOINED) {
         memcpy(r.first_nodes, f->file.nodes, sizeof r.first_nodes);
@@ -443,7 +325,7 @@ void formation_request(struct formation *f, uint64_t correlation, const void *me
             memcpy(f->file.nodes, f->first, sizeof f->first);
             f->file.n_nodes = f->n_first;
             f->file.generation = 1;
-            again = save_or_die(f);
+            again = formation_save(f);
         }
         r.accepted = again;
     }
@@ -583,7 +465,7 @@ void formation_rejoin(struct formation *f, bool all)
     f->joining = true;
     f->join_all = all;
     memcpy(f->join_cluster, f->o.identity->cluster_id, 16);
-    note(f, "its controller replica is lost: joins the cluster anew");
+    formation_note(f, "its controller replica is lost: joins the cluster anew");
     if (open_peers(f) == 0) {
         env_timer_start_ms(&f->timer, TICK_MS);
     }

@@ -53,6 +53,8 @@ struct lane {
     unsigned n_connections, n_connections_max;
     uint64_t bytes_held, bytes_max; /* payloads of requests of this lane's connections; the bound */
     bool reads_paused;              /* bytes_held reached the bound: no connection is read */
+    uint64_t bytes_receiving;       /* payloads of clients that are not whole yet; bytes_max bounds them too */
+    unsigned n_parked;              /* connections that wait for room there */
     /* work */
     struct env_timer tick;
     uint64_t ticks;

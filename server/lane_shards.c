@@ -255,6 +255,8 @@ void lane_send_status(struct lane *l)
     for (const struct lane_past *p = l->past; p != NULL; p = p->next) {
         if (p->lost && lane_shard(l, p->group) == NULL) {
             m->status[m->n++] = (struct replica_status){ .group = p->group, .raft_id = p->raft_id, .lost = true };
+            const struct map_shard *wanted = l->map != NULL ? cluster_map_shard_by_group(l->map, p->group) : NULL;
+            m->not_caught_up += wanted != NULL && cluster_map_replica(wanted, l->node->identity.node_id) != NULL; /* not ready before it joined anew */
         }
     }
     env_post(l->node->env, &m->msg, status_arrived);

@@ -145,12 +145,16 @@ static bool renew_replicas(struct controller *c, const struct map_shard *s, cons
         const struct map_replica *r = &s->replicas[i];
         const struct map_node *n = cluster_map_node(c->map, r->node);
         staying += !r->leaving && r->replaces_node == 0;
-        if (r->leaving || n == NULL || being_replaced(s, r) || c->rec.joins >= JOINS_MAX) {
+        if (r->leaving || n == NULL || being_replaced(s, r)) {
             continue;
         }
-        if (is_lost(a, r)) {
+        /* Not held up by the bound on joins: one that was lost while it joined counts there, and would wait for itself. */
+        if (is_lost(a, r) && (r->joining || c->rec.joins < JOINS_MAX)) {
             propose_replica(c, s, REPLICA_OP_REPLACE, r, r->node);
             return true;
+        }
+        if (c->rec.joins >= JOINS_MAX) {
+            continue;
         }
         uint64_t down = node_down_ms(c, r->node);
         bool dead = (n->state == NODE_DEAD && down > c->settings->replace_after_s * 1000) || (n->state == NODE_DRAINING && down > NODE_STOPPED_MS);

@@ -173,7 +173,7 @@ static void records(struct hostile *h)
         memcpy(bad, good, n);
         memcpy(bad + BATCH_HEADER_SIZE + list[i].at, &list[i].value, list[i].bytes);
         seal(bad, n);
-        put_bad(h, list[i].what, bad, n, CODES(list[i].code, SLUICE_E_INVALID));
+        put_bad(h, list[i].what, bad, n, CODES(list[i].code, SLUICE_E_INVALID, SLUICE_E_NOT_SUPPORTED));
     }
     free(good);
     free(bad);

@@ -126,7 +126,21 @@ int crowd_hold(const char *address, unsigned n)
     int *fds = xcalloc(n, sizeof *fds);
     printf("%u\n", crowd_open(address, fds, n));
     fflush(stdout);
-    while (getchar() != EOF) {
+    /* A place that becomes free is taken at once. */
+    for (struct pollfd in = {.fd = 0, .events = POLLIN}; poll(&in, 1, 5) == 0;) {
+        for (unsigned i = 0; i < n; i++) {
+            struct pollfd p = {.fd = fds[i], .events = POLLIN};
+            if (fds[i] >= 0 && poll(&p, 1, 0) > 0) {
+                close(fds[i]);
+                fds[i] = -1;
+            }
+        }
+        for (unsigned i = 0, tries = 0; i < n && tries < 20; i++) {
+            if (fds[i] < 0) {
+                fds[i] = dial_client(address);
+                tries++;
+            }
+        }
     }
     free(fds);
     return 0;

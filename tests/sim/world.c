@@ -203,7 +203,8 @@ static bool read_finals(struct world *w, struct final_read *reads)
             struct final_read *f = &reads[i * w->n_shards + s];
             free(f->records);
             *f = (struct final_read){.world = w, .node = &w->nodes[i], .shard = s};
-            if (w->nodes[i].node == NULL) {
+            if (w->nodes[i].node == NULL) { /* a planned stop was still going on */
+                sim_run_until(w->sim, sim_now_ns(w->sim) + 200 * MS);
                 return false;
             }
             sim_call(node_env(w->nodes[i].node), sim_now_ns(w->sim), begin_final, f);

@@ -479,6 +479,11 @@ static void run_join_and_drain(uint64_t seed)
     whole(&w, stays, 3, 20000);
     run_ms(&w, 3000);
     CHECK(w.nodes[stays].node->map->n_controller == 3 && w.nodes[stays].node->map->n_controller_voters == 3);
+    run_ms(&w, 40000); /* the new node takes its share of leaderships */
+    s = status(&w, stays);
+    for (uint32_t n = 1; n <= 4; n++) {
+        CHECK(s.leaders[n] == (n == leaves + 1 ? 0 : 1));
+    }
     sim_close(w.sim);
 }
 
