@@ -90,19 +90,17 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 # deploy/cluster takes the programs of the tree that it stands in: another build gets a tree of links of its own.
-cluster=$repo/deploy/cluster
+tree=$repo
 if [ "$build" != "$repo/build" ]; then
     mkdir "$work/tree"
     ln -s "$repo"/{deploy,jepsen,tests,proto,storage,raft,server,client,CMakeLists.txt} "$work/tree/"
-    mkdir "$work/tree/build"
-    for program in "$build"/sluice*; do
-        [ ! -x "$program" ] || [ -d "$program" ] || ln -s "$program" "$work/tree/build/"
-    done
-    touch "$work/tree/build/.built"
-    cluster=$work/tree/deploy/cluster
+    ln -s "$(realpath "$build")" "$work/tree/build"
+    touch "$build/.built" # as if deploy/cluster had built it
+    tree=$work/tree
 else
     [ -x "$sluiced" ] && [ -x "$sluice" ] || { say "FAIL: $build has no sluiced and sluice: build them first"; exit 1; }
 fi
+cluster=$tree/deploy/cluster
 
 now_ms() {
     local t=${EPOCHREALTIME/[^0-9]/}

@@ -601,8 +601,9 @@ static inline void world_check(struct world *w, bool converged)
         }
         for (unsigned i = 0; converged && i < w->n_nodes; i++) {
             struct machine *m = node_up(w, i) && !w->nodes[i].closed ? w->nodes[i].machines[g] : NULL;
-            if (m == NULL || m->g == NULL || !group_joined(m->g)) {
-                continue;
+            const struct raft_server *s = m == NULL || m->g == NULL ? NULL : group_server(machine_of(w, (unsigned)l, g)->g, group_raft_id(m->g), NULL);
+            if (s == NULL || s->role == RAFT_SPARE) {
+                continue; /* not a replica (any more), or one that gets nothing yet */
             }
             if (m->last_index != last || m->sum != sum || m->next != next) {
                 fprintf(stderr, "node %u group %llu: last %llu of %llu, next %llu of %llu\n", i, (unsigned long long)g, (unsigned long long)m->last_index,
