@@ -175,8 +175,7 @@ static void tick(struct env_timer *t)
             shard_retention_step(s);
         }
     }
-    if (l->ticks % (LANE_COLLECT_MS / LANE_TICK_MS) == 0) {
-        journal_collect(l->journal);
+    if (l->ticks % (LANE_CONNECTIONS_MS / LANE_TICK_MS) == 0) {
         connections_tick(l);
     }
     if (l->ticks % (LANE_STATUS_MS / LANE_TICK_MS) == 0) {

@@ -27,7 +27,7 @@ enum server_rule {
 
 enum {
     LANE_TICK_MS = 100,
-    LANE_COLLECT_MS = 1000,
+    LANE_CONNECTIONS_MS = 1000,
     LANE_RETENTION_MS = 5000,
     LANE_STATUS_MS = 1000,
     LANE_STEP_MS = 500

@@ -287,8 +287,6 @@ void journal_append(struct journal *j, struct journal_append *a)
     sluice_assert(r->kind == JOURNAL_NOTE ? r->group == 0 : r->group != 0);
     if (r->kind == JOURNAL_ENTRY && r->index <= group_get(j, r->group)->last_index) {
         put_truncate(j, r->group, r->index); /* said outright, so that it outlives this entry */
-    } else if (r->kind == JOURNAL_SNAPSHOT && r->a == 1) {
-        put_truncate(j, r->group, 1);        /* the same: entries before an installed snapshot stay void when a later one takes its place */
     }
     struct jf_dirent d = dirent_of(r);
     if (kind_is_state(r->kind)) {
@@ -303,8 +301,6 @@ void journal_append(struct journal *j, struct journal_append *a)
         truncate_note(j, s, &d);
     }
     if (r->kind == JOURNAL_ENTRY) {
-        group_get(j, r->group)->last_index = r->index;
-    } else if (r->kind == JOURNAL_SNAPSHOT && r->a == 1) {
         group_get(j, r->group)->last_index = r->index;
     }
 }

@@ -40,7 +40,7 @@ enum journal_kind {
     JOURNAL_BATCH = 3,    /* a committed batch that came by bulk copy (seeding, repair): `a`, `b`, `c` as above; bytes: the batch */
     JOURNAL_TERM = 4,     /* state: term and vote; `a` = term, `b` = vote */
     JOURNAL_SNAPSHOT = 5, /* state: bytes: the caller's encoding of a snapshot; index, term: its last entry; implies that entries at or below
-                           * index are not needed for Raft any more; `a` = 1 if it came by install (every entry before it is void) */
+                           * index are not needed for Raft any more */
     JOURNAL_TRIM = 6,     /* state: `a` = first offset kept */
     JOURNAL_GROUP = 7,    /* state: the group lives here; `a` = raft id; bytes: caller's (first configuration and so on); b = 1: removed for ever */
     JOURNAL_NOTE = 8      /* state of the lane itself (group 0), `a` = which note (a small number): bytes: caller's; the highest `number` per note counts */

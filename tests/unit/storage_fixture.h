@@ -275,13 +275,12 @@ static inline void put_trim(struct world *w, uint64_t group, uint64_t offset)
     journal_append(w->j, &op->a);
 }
 
-static inline void put_snapshot(struct world *w, uint64_t group, uint64_t index, uint64_t term, bool install)
+static inline void put_snapshot(struct world *w, uint64_t group, uint64_t index, uint64_t term)
 {
     struct op *op = op_new(w, JOURNAL_SNAPSHOT, group, 40);
     fill(op->bytes, 40, (uint32_t)index);
     op->a.record.index = index;
     op->a.record.term = term;
-    op->a.record.a = install;
     journal_append(w->j, &op->a);
 }
 

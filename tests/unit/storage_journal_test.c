@@ -56,7 +56,7 @@ static void random_work(struct world *w, unsigned steps, bool collect)
             if (m->last > 2) {
                 uint64_t at = m->needed_entry + sim_random(w->sim) % 3;
                 if (at < m->last && m->e[at].acked && at >= m->needed_entry) {
-                    put_snapshot(w, id, at, m->e[at].term, false);
+                    put_snapshot(w, id, at, m->e[at].term);
                     put_trim(w, id, max_u64(m->trim_acked, m->e[at].a));
                 }
             }
@@ -134,7 +134,7 @@ static void story_kinds(uint64_t seed)
     put_group(w, 2, 10);
     put_entry(w, 1, 1, 100, 10); /* offsets 0..9 */
     put_entry(w, 1, 1, 100, 10); /* 10..19 */
-    put_snapshot(w, 1, 1, 1, false);
+    put_snapshot(w, 1, 1, 1);
     put_any(w, (struct journal_record){.kind = JOURNAL_BATCH, .group = 1, .a = 30, .b = 5, .c = 7, .len = 300}, 4);
     put_any(w, (struct journal_record){.kind = JOURNAL_BATCH, .group = 1, .a = 0, .b = 10, .c = 7, .len = 300}, 5);  /* as entry 1 */
     put_any(w, (struct journal_record){.kind = JOURNAL_BATCH, .group = 1, .a = 10, .b = 10, .c = 7, .len = 300}, 6); /* entry 2 is not surely committed */

@@ -244,7 +244,7 @@ static void story_full(uint64_t seed)
         world_run_ms(w, 5);
     }
     CHECK(sim_process_up(w->host) && w->acks == n + 20);
-    put_snapshot(w, 1, w->g[1].last, 20, false);
+    put_snapshot(w, 1, w->g[1].last, 20);
     put_trim(w, 1, w->g[1].offset);
     for (int i = 0; i < 30; i++) {
         journal_collect(w->j);
@@ -274,7 +274,7 @@ static void story_pool(uint64_t seed)
     for (unsigned i = 0; i < 400; i++) {
         put_entry(w, 1, 1, 6000, 1);
         if (i % 20 == 19) {
-            put_snapshot(w, 1, w->g[1].last - 5, 1, false);
+            put_snapshot(w, 1, w->g[1].last - 5, 1);
             put_trim(w, 1, w->g[1].e[w->g[1].last - 5].a);
         }
         journal_collect(w->j);

@@ -240,7 +240,7 @@ static void f6(uint64_t seed, int damage)
     put_entry(w, 2, 1, 3000, 1);
     settle(w);
     put_term(w, 2, 2, 1);
-    put_snapshot(w, 2, 1, 1, false);
+    put_snapshot(w, 2, 1, 1);
     put_entry(w, 2, 2, 50, 1);
     settle_vouched(w);
     struct jf_block_header h[16];
@@ -288,7 +288,7 @@ static void story_f7(uint64_t seed)
     for (unsigned i = 0; i < 60 + sim_random(w->sim) % 60; i++) {
         put_entry(w, 1, 1, 9000, 1);
         if (i % 8 == 7 && w->g[1].e[w->g[1].last - 4].acked) {
-            put_snapshot(w, 1, w->g[1].last - 4, 1, false);
+            put_snapshot(w, 1, w->g[1].last - 4, 1);
             put_trim(w, 1, w->g[1].e[w->g[1].last - 4].a);
         }
         journal_collect(w->j);
@@ -301,7 +301,7 @@ static void story_f7(uint64_t seed)
     for (uint64_t freed = st.freed_segments; st.freed_segments == freed;) {
         put_entry(w, 1, 1, 9000, 1);
         if (w->g[1].last % 4 == 0 && w->g[1].e[w->g[1].last - 4].acked) {
-            put_snapshot(w, 1, w->g[1].last - 4, 1, false);
+            put_snapshot(w, 1, w->g[1].last - 4, 1);
             put_trim(w, 1, w->g[1].e[w->g[1].last - 4].a);
         }
         journal_collect(w->j);
@@ -395,10 +395,11 @@ static void story_f10(uint64_t seed)
     CHECK(w->open_error == 0 && g->n_entries == 3 && g->entries[2].term == 4 && g->entries[1].term == 3);
     for (int life = 0; life < 3; life++) {
         if (life == 0) {
-            put_snapshot(w, 1, 100, 5, true);
+            put_snapshot(w, 1, 100, 5); /* as an install writes it: the snapshot, then what it voids */
+            put_truncate_at(w, 1, 1);
             w->g[1].last = 100;
             settle(w);
-            put_snapshot(w, 1, 101, 5, false);
+            put_snapshot(w, 1, 101, 5);
             settle(w);
         }
         w->g[1].needed_entry = 1; /* keep whatever there is */
