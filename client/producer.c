@@ -41,6 +41,7 @@ int sluice_producer_open(struct sluice_client *c, const char *stream, const stru
     po->delivery_timeout_ms = po->delivery_timeout_ms != 0 ? po->delivery_timeout_ms : 120000;
     env_random(c->env, p->id, sizeof p->id);
     p->id[0] |= 1; /* all zero means: not idempotent */
+    p->opened_ns = env_now_ns(c->env);
     p->stream = stream_get(c, stream);
     p->watch.changed = producer_map_changed;
     stream_watch_add(p->stream, &p->watch);
@@ -316,7 +317,10 @@ static void producer_map_changed(struct stream_watch *w, int code, const char *m
         return;
     }
     if (code != 0) {
-        if (!p->open || p->closed_lanes > 0) {
+        uint64_t limit_ms = p->options.delivery_timeout_ms, now = env_now_ns(p->client->env);
+        if (!p->open && limit_ms < UINT64_MAX / 1000000u && now - p->opened_ns >= limit_ms * 1000000u) {
+            producer_fail(p, code, message); /* nothing could be put in all that time */
+        } else if (!p->open || p->closed_lanes > 0) {
             stream_refresh(p->stream);
         }
         return;

@@ -78,6 +78,7 @@ struct sluice_producer {
     struct stream_watch watch;
     uint8_t id[16], stream_id[16];
     bool open;              /* the map is known and lanes exist */
+    uint64_t opened_ns;     /* when sluice_producer_open() was called */
     struct lane **lanes;    /* of the open shards, ordered by first hash key, which together cover all */
     uint64_t *first_high;   /* upper halves of the first hash keys: what a put searches */
     struct hash128 *first;

@@ -145,7 +145,7 @@ struct sluice_producer_options {
     unsigned batches_in_flight;   /* per shard, 1..5; 0: 5 (not idempotent: always 1, to keep the order) */
     uint32_t bytes_in_flight;     /* per shard; 0: 1 MiB. One batch is always allowed */
     size_t buffered_bytes_max;    /* records accepted and not yet completed; 0: 32 MiB */
-    uint64_t delivery_timeout_ms; /* from put to giving up; 0: 120000; UINT64_MAX: for ever */
+    uint64_t delivery_timeout_ms; /* from put to giving up, and to fetch the map at first; 0: 120000; UINT64_MAX: for ever */
     /* After sluice_producer_put() answered SLUICE_E_BUSY: there is room again (or the producer is open now, or it failed: the next put
      * says so). May be NULL. */
     void (*writable)(struct sluice_producer *p, void *user);

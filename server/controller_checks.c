@@ -89,6 +89,10 @@ static int normalize_update(struct controller *c, const void *message, size_t le
         *why = "retention must be 24 to 8760 hours";
         code = SLUICE_E_INVALID;
     }
+    if (code == SLUICE_E_OK && (unsigned)m->limits > SLUICE__STREAM_UPDATE__LIMITS__OFF) {
+        *why = "unknown limits";
+        code = SLUICE_E_INVALID;
+    }
     if (code == SLUICE_E_OK) {
         repack(m, out, out_len);
     }

@@ -137,6 +137,10 @@ static int begin_life(struct env *env, const char *dir, uint32_t node_id, struct
 int identity_open(struct env *env, const char *dir, uint32_t node_id, struct identity *out, char err[256])
 {
     err[0] = '\0';
+    if (strlen(dir) >= PATH_BYTES - 32) {
+        complain(err, "the data folder's name is too long");
+        return -ENAMETOOLONG;
+    }
     int e = env_mkdir(env, dir);
     if (e != 0) {
         complain(err, "cannot make %s: %s", dir, strerror(-e));
@@ -146,7 +150,7 @@ int identity_open(struct env *env, const char *dir, uint32_t node_id, struct ide
     snprintf(path, sizeof path, "%s", dir);
     char *slash = strrchr(path, '/');
     if (slash == NULL || slash == path) {
-        strcpy(path, slash != NULL ? "/" : ".");
+        snprintf(path, sizeof path, "%s", slash != NULL ? "/" : ".");
     } else {
         *slash = '\0';
     }
@@ -155,10 +159,7 @@ int identity_open(struct env *env, const char *dir, uint32_t node_id, struct ide
         complain(err, "cannot sync %s: %s", path, strerror(-e));
         return e;
     }
-    if (snprintf(path, sizeof path, "%s/lock", dir) >= PATH_BYTES - 16) {
-        complain(err, "the data folder's name is too long");
-        return -ENAMETOOLONG;
-    }
+    snprintf(path, sizeof path, "%s/lock", dir);
     struct env_file *lock;
     e = env_lock(env, path, &lock);
     if (e != 0) {

@@ -30,7 +30,7 @@ static void options_defaults(struct journal_options *o)
 int journal_open(struct journal **out, const struct journal_options *o, struct recovered **rec, char err[256])
 {
     err[0] = '\0';
-    if (strlen(o->dir) >= JOURNAL_PATH_MAX - 64) {
+    if (strlen(o->dir) >= sizeof ((struct journal *)0)->dir) {
         snprintf(err, 256, "the journal's folder name is too long");
         return -ENAMETOOLONG;
     }
@@ -39,7 +39,7 @@ int journal_open(struct journal **out, const struct journal_options *o, struct r
     j->o = *o;
     options_defaults(&j->o);
     j->env = o->env;
-    strcpy(j->dir, o->dir);
+    snprintf(j->dir, sizeof j->dir, "%s", o->dir);
     j->o.dir = j->dir;
     j->refs = 1;
     j->next_number = 1;
@@ -385,7 +385,7 @@ void journal_refresh_space(struct journal *j)
     j->refs++;
     j->space_job.journal = j;
     j->space_job.written = j->grown;
-    strcpy(j->space_job.from, j->dir);
+    snprintf(j->space_job.from, sizeof j->space_job.from, "%s", j->dir);
     env_job_submit(j->env, ENV_QUEUE_BULK, &j->space_job.job, space_work, space_done);
 }
 

@@ -269,12 +269,12 @@ static int recover(struct journal *j, struct recovery *r)
 {
     int e = env_mkdir(j->env, j->dir);
     char parent[JOURNAL_PATH_MAX];
-    strcpy(parent, j->dir);
+    snprintf(parent, sizeof parent, "%s", j->dir);
     char *slash = strrchr(parent, '/');
     if (slash != NULL && slash != parent) {
         *slash = '\0';
     } else {
-        strcpy(parent, slash != NULL ? "/" : ".");
+        snprintf(parent, sizeof parent, "%s", slash != NULL ? "/" : ".");
     }
     e = e == 0 ? env_dir_sync(j->env, parent) : e; /* or the folder itself may be gone after a power cut */
     e = e == 0 ? env_dir_list(j->env, j->dir, name_found, &r->names) : e;

@@ -5,12 +5,13 @@
 #include "client/cli/cli.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "client/merge.h"
 
-enum { OUT_BYTES = 256 << 10, BUFFERED_MAX = 4 << 20 };
+enum { OUT_BYTES = 256 << 10, BUFFERED_MAX = 4 << 20, OUTPUT_WATCH_MS = 500 };
 
 struct get_shard {
     struct getting *get;
@@ -26,6 +27,7 @@ struct getting {
     struct sluice_position from;
     bool follow, json_lines, done, direct; /* direct: one shard, nothing to merge */
     uint64_t limit, given;
+    struct env_timer watch; /* following: is anybody still reading what is written? */
     struct merge *merge;
     struct get_shard *shards;
     size_t n_shards;
@@ -82,6 +84,18 @@ static void out_add(struct getting *g, const void *data, size_t n)
         memcpy(g->out + g->out_len, data, n);
         g->out_len += n;
     }
+}
+
+/* A follower that has nothing to write would not notice that its reader has gone. */
+static void watch_output(struct env_timer *t)
+{
+    struct getting *g = container_of(t, struct getting, watch);
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    if (poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP)) != 0) {
+        stop(g, CLI_FAILED);
+        return;
+    }
+    env_timer_start_ms(t, OUTPUT_WATCH_MS);
 }
 
 /* Text if it is valid UTF-8, else base64 under another name. */
@@ -313,10 +327,15 @@ static int get(struct cli *c)
     if (g.n_shards == 0) {
         status = shard != NULL ? cli_error("get: the stream has no shard %s", shard) : cli_error("get: the stream has no shards yet");
     } else {
+        env_timer_init(c->env, &g.watch, watch_output);
+        if (g.follow) {
+            env_timer_start_ms(&g.watch, OUTPUT_WATCH_MS);
+        }
         start_ready(&g);
         while (!g.done) {
             env_uv_run(c->env);
         }
+        env_timer_close(&g.watch);
         status = g.status;
     }
     for (size_t i = 0; i < g.n_shards; i++) {

@@ -92,6 +92,12 @@ static int create(struct cli *c)
         return cli_error("the stream '%s' was created, but not every shard has a leader after %d s", c->words[0], ACTIVE_WAIT_MS / 1000);
     }
     status = cli_describe(c, c->words[0], &reply);
+    /* Another node may answer than the one waited for, with a map that is a moment older. */
+    for (int i = 0; i < 100 && status == 0 && !cli_flag(c, "no-wait") && reply->stream->status == SLUICE__STREAM_INFO__STATUS__CREATING; i++) {
+        cli_free(reply);
+        cli_sleep(c, 30);
+        status = cli_describe(c, c->words[0], &reply);
+    }
     if (status == 0) {
         if (c->json) {
             cli_ask_ends(c, reply->stream);

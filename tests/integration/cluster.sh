@@ -60,6 +60,8 @@ check "an unknown stream: update" exits 1 "$sluice" stream update nothing --rete
 check "an unknown shard" exits 1 "$sluice" get words --shard 77
 check "a file that is not there" exits 1 "$sluice" put words "$work/nowhere"
 check "nobody at the endpoint" exits 1 timeout 60 "$sluice" --endpoint 127.0.0.1:9 stream list
+check "nobody to put to" exits 1 timeout 30 "$sluice" --endpoint 127.0.0.1:9 put words --timeout 2 <(echo x)
+check "names the line" says 'line 1 '
 check "help" exits 0 "$sluice" --help
 
 # ---- a file in and out ----
@@ -212,6 +214,7 @@ must "node 2 is frozen" "$cluster" pause 2 --dir "$dir"
 must "node 3 is frozen" "$cluster" pause 3 --dir "$dir"
 status=0
 timeout 60 "$sluice" put words --timeout 3 <(echo "frozen line") >"$work/out" 2>"$work/err" || status=$?
+say "put with all nodes frozen: exit status $status: $(tail -n 1 "$work/err")"
 check "with all nodes frozen a put is failed or unknown" [ "$status" -eq 1 -o "$status" -eq 3 ]
 for n in 1 2 3; do
     must "node $n thaws" "$cluster" resume "$n" --dir "$dir"

@@ -57,7 +57,15 @@ must "node 2 is killed" "$cluster" kill 2 --dir "$dir"
 check "node 2 comes back past the crowd" "$cluster" start 2 --dir "$dir" --timeout 30
 export SLUICE_ENDPOINTS=${SLUICE_ENDPOINTS#*,}
 must "node 3 is killed" "$cluster" kill 3 --dir "$dir"
-# Now nodes 1 and 2 must form the majority of every shard, over connections made while the crowd is there.
+# Now nodes 1 and 2 must form the majority of every shard, over connections made while the crowd is there. New clients find no place at
+# node 1, so node 2 is to lead: a put there needs node 1 for its majority.
+lead_2() {
+    "$sluice" -o json shard list victim | jq -e 'all(.[]; .leader == 2)' >/dev/null && return 0
+    "$sluice" shard transfer victim 0 --to 2
+    "$sluice" shard transfer victim 1 --to 2
+    return 1
+}
+check "node 2 is made leader" until_ok 30 lead_2 2>"$work/lead.err"
 check "nodes 1 and 2 serve alone" exits 0 timeout 60 "$sluice" put victim <(echo "past the crowd") --timeout 20
 exec 8>&-
 check "node 3 comes back" "$cluster" start 3 --dir "$dir"

@@ -204,6 +204,7 @@ mv "$work/older" "$dir/node-3/data"
 started=yes
 "$cluster" start 3 --dir "$dir" --timeout 20 >"$work/older.out" 2>&1 || started=no
 say "started on the older copy: $started"
+grep -ihE 'older|rejoin|joins anew|another life' "$dir"/node-*/log | tail -n 5 || true
 check "the cluster goes on" exits 0 "$sluice" get kept
 check "with all records" same_lines "$work/kept" "$work/out"
 must "records are put meanwhile" exits 0 "$sluice" put kept <(seq 1 500 | sed 's/^/with the copy /')

@@ -83,7 +83,8 @@ same "the follower ends at its limit" 0 $?
 same "with what was put" "first second third" "$(tr '\n' ' ' <"$work/followed" | sed 's/ $//')"
 
 # A slow reader's pipe that breaks ends the command.
-"$sluice" get s --follow | head -n 1 >/dev/null && ok
+timeout 10 "$sluice" get s --follow 2>/dev/null | head -n 1 >/dev/null
+same "a follower whose reader has gone ends" 1 "${PIPESTATUS[0]}"
 
 # json everywhere is json.
 if command -v python3 >/dev/null; then

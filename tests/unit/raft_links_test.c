@@ -225,11 +225,63 @@ STORY(positions)
     CHECK(links_clock_offset(ends[1].l, 1, &offset) && offset >= -5 && offset <= 5);
 }
 
+/* One chunk that is the whole record already, with `inside` as that record. */
+static int receive_whole(struct links *l, uint64_t id, const void *inside, uint32_t n)
+{
+    struct link_message m = {.type = LINK_CHUNK, .group = 1, .from = 1, .to = 2, .a = id, .b = 0, .c = n, .payload_len = n};
+    struct iovec part = {(void *)inside, n};
+    uint8_t *frame = xmalloc(link_record_size(&m) + n);
+    link_record_encode(&m, &part, 1, frame);
+    if (link_record_size(&m) < LINK_HEADER_SIZE + n) {
+        memcpy(frame + link_record_size(&m), inside, n);
+    }
+    return links_receive(l, 1, frame, LINK_HEADER_SIZE + n);
+}
+
+/* What chunks join to is a record, never again a chunk: a peer cannot make us recurse. Nor may a chunk lie beyond its record. */
+STORY(chunks_of_chunks_are_refused)
+{
+    struct world *w = two_ends(37);
+    struct links *l = ends[1].l;
+    uint8_t ordinary[LINK_HEADER_SIZE], chunk[LINK_HEADER_SIZE * 2];
+    link_record_encode(&(struct link_message){.type = LINK_READ_INDEX, .group = 1, .from = 1, .to = 2, .a = 7}, NULL, 0, ordinary);
+    unsigned before = ends[1].received;
+    CHECK(receive_whole(l, 1, ordinary, sizeof ordinary) == 0);
+    CHECK(ends[1].received == before + 1 && ends[1].last[1] == 7 && ends[1].bad == 0);
+
+    struct link_message nested = {.type = LINK_CHUNK, .group = 1, .from = 1, .to = 2, .a = 3, .b = 0, .c = sizeof ordinary,
+                                  .payload_len = sizeof ordinary};
+    link_record_encode(&nested, &(struct iovec){ordinary, sizeof ordinary}, 1, chunk);
+    memcpy(chunk + LINK_HEADER_SIZE, ordinary, sizeof ordinary);
+    CHECK(receive_whole(l, 2, chunk, sizeof chunk) == SLUICE_E_PROTOCOL);
+    CHECK(ends[1].received == before + 1);
+
+    /* Also behind a record that is in order. */
+    uint8_t both[LINK_HEADER_SIZE * 3];
+    link_record_encode(&(struct link_message){.type = LINK_READ_INDEX, .group = 1, .from = 1, .to = 2, .a = 8}, NULL, 0, both);
+    memcpy(both + LINK_HEADER_SIZE, chunk, sizeof chunk);
+    CHECK(receive_whole(l, 4, both, sizeof both) == SLUICE_E_PROTOCOL);
+    CHECK(ends[1].last[1] == 8);
+
+    static const struct { uint64_t b, c; } wild[] = {
+        {0, LINK_RECORD_MAX + 1ull}, {0, 1}, {1, LINK_HEADER_SIZE}, {UINT64_MAX, LINK_HEADER_SIZE}, {0, UINT64_MAX}, {LINK_HEADER_SIZE + 1, LINK_HEADER_SIZE},
+    };
+    for (unsigned i = 0; i < sizeof wild / sizeof wild[0]; i++) {
+        struct link_message m = {.type = LINK_CHUNK, .group = 1, .from = 1, .to = 2, .a = 9, .b = wild[i].b, .c = wild[i].c, .payload_len = sizeof ordinary};
+        uint8_t *frame = xmalloc(LINK_HEADER_SIZE + sizeof ordinary);
+        link_record_encode(&m, &(struct iovec){ordinary, sizeof ordinary}, 1, frame);
+        memcpy(frame + LINK_HEADER_SIZE, ordinary, sizeof ordinary);
+        CHECK(links_receive(l, 1, frame, LINK_HEADER_SIZE + sizeof ordinary) == SLUICE_E_PROTOCOL);
+    }
+    CHECK(receive_whole(l, 10, ordinary, sizeof ordinary) == 0); /* the link itself is none the worse */
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_order), cmocka_unit_test(small_ones_overtake), cmocka_unit_test(bounds),
         cmocka_unit_test(reconnects),  cmocka_unit_test(silence),             cmocka_unit_test(positions),
+        cmocka_unit_test(chunks_of_chunks_are_refused),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);

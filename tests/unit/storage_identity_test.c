@@ -6,6 +6,7 @@ struct idw {
     struct sim *sim;
     struct sim_host *host;
     struct env *env;
+    const char *dir; /* NULL: /data */
     uint32_t node;
     struct identity id;
     int result;
@@ -16,7 +17,7 @@ static void id_main(struct env *env, void *arg)
 {
     struct idw *w = arg;
     w->env = env;
-    w->result = identity_open(env, "/data", w->node, &w->id, w->err);
+    w->result = identity_open(env, w->dir != NULL ? w->dir : "/data", w->node, &w->id, w->err);
 }
 
 static struct idw *id_world(uint64_t seed)
