@@ -42,7 +42,8 @@
     X(NO_CONNECTION, 29, REJECTED, ELSEWHERE, "cannot reach the node") \
     X(INTERNAL, 30, UNKNOWN, SAME_UNKNOWN, "internal error") \
     X(AHEAD, 31, REJECTED, ELSEWHERE, "the position lies beyond what this replica has") \
-    X(MEMORY, 32, REJECTED, SAME, "the node's memory budget is used up")
+    X(MEMORY, 32, REJECTED, SAME, "the node's memory budget is used up") \
+    X(OLDER_COPY, 33, REJECTED, NEVER, "the node's disk is an older copy of itself")
 
 enum sluice_error {
 #define X(name, value, outcome, retry, text) SLUICE_E_##name = value,

@@ -250,7 +250,7 @@ static int may_propose(struct group *g, uint32_t len)
     if (!group_ready(g)) {
         return SLUICE_E_NOT_READY;
     }
-    if (!journal_space(g->gs->o.journal)) {
+    if (!journal_space(g->gs->o.journal) && group_rule_on(g, GROUP_RULE_R4)) {
         return SLUICE_E_NO_SPACE;
     }
     if (g->in_flight > 0 && g->in_flight + len > g->gs->o.in_flight_bytes) {

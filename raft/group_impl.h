@@ -76,8 +76,9 @@ struct append_op {
     struct append_op *next;
     struct group *g;
     struct raft_io_append *req;
-    uint64_t last, term;
+    uint64_t first, last, term;
     bool by_leader, durable;
+    bool refused;                      /* R4 switched off: the disk is full and the caller is told */
     struct journal_append last_record; /* of the last entry: durable after all before it */
     struct journal_append records[];   /* of the others */
 };
@@ -188,6 +189,7 @@ struct group {
     struct raft_barrier barrier;
     bool barrier_busy;
     uint64_t sole_term, sole_writing; /* R12 */
+    uint64_t applies;              /* R10 switched off: the last index as counting calls from the snapshot on would have it */
 
     struct conf_entry *confs;      /* R7: configurations in the log, by index */
     unsigned n_confs;

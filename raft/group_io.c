@@ -108,8 +108,10 @@ static int io_append(struct raft_io *io, struct raft_io_append *req, const struc
     req->cb = cb;
     op->g = g;
     op->req = req;
+    op->first = group_log_last(&g->log) + 1;
     op->term = g->raft.current_term;
     op->by_leader = group_leads(g);
+    op->refused = op->durable = !group_rule_on(g, GROUP_RULE_R4) && !journal_space(g->gs->o.journal);
     for (unsigned i = 0; i < n; i++) {
         const struct raft_entry *e = &entries[i];
         struct journal_append *a = i + 1 < n ? &op->records[i] : &op->last_record;
@@ -134,19 +136,29 @@ static int io_append(struct raft_io *io, struct raft_io_append *req, const struc
         if (i + 1 == n) {
             a->done = append_written;
         }
-        journal_append(g->gs->o.journal, a);
+        if (!op->refused) {
+            journal_append(g->gs->o.journal, a);
+        }
         group_log_push(&g->log, e->term, (uint8_t)e->type, (uint32_t)e->buf.len, &a->place);
         g->gs->log_bytes += e->buf.len;
         if (e->type == RAFT_CHANGE) {
             group_conf_note(g, index, &e->buf);
         }
         op->last = index;
-        g->append_end = a->end;
+        g->append_end = max_u64(g->append_end, a->end);
     }
-    g->busy++;
+    g->busy += !op->refused;
     *g->ops_tail = op;
     g->ops_tail = &op->next;
     return 0;
+}
+
+static void shadow_truncate(struct group *g, uint64_t index)
+{
+    uint64_t before = group_log_bytes_to(&g->log, UINT64_MAX);
+    group_log_truncate(&g->log, index);
+    g->gs->log_bytes -= before - group_log_bytes_to(&g->log, UINT64_MAX);
+    group_conf_truncate(g, index);
 }
 
 /* Delivers what is durable, in order; true if anything was. */
@@ -168,7 +180,10 @@ bool group_deliver_appends(struct group *g)
         if (g->ops == NULL) {
             g->ops_tail = &g->ops;
         }
-        op->req->cb(op->req, 0);
+        op->req->cb(op->req, op->refused ? RAFT_NOSPACE : 0);
+        if (op->refused && op->by_leader) {
+            shadow_truncate(g, op->first); /* as libraft has just done with its own log */
+        }
         free(op);
         any = true;
     }
@@ -178,10 +193,7 @@ bool group_deliver_appends(struct group *g)
 static int io_truncate(struct raft_io *io, raft_index index)
 {
     struct group *g = of(io);
-    uint64_t before = group_log_bytes_to(&g->log, UINT64_MAX);
-    group_log_truncate(&g->log, index);
-    g->gs->log_bytes -= before - group_log_bytes_to(&g->log, UINT64_MAX);
-    group_conf_truncate(g, index);
+    shadow_truncate(g, index);
     group_write_state(g, (struct journal_record){.kind = JOURNAL_TRUNCATE, .index = index, .term = g->raft.current_term}, NULL, 0, NULL);
     return 0;
 }

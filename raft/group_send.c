@@ -348,6 +348,9 @@ int io_send(struct raft_io *io, struct raft_io_send *req, const struct raft_mess
     if (message->type == RAFT_IO_APPEND_ENTRIES) {
         return send_append(g, req, to, &message->append_entries, cb);
     }
+    if (!group_rule_on(g, GROUP_RULE_R8) && links_epoch(g->gs->links, raft_id_node(to)) == 0) {
+        return RAFT_NOCONNECTION; /* the mistake that the rule forbids: libraft frees a request twice when its answer cannot be sent */
+    }
     if (to == 0) { /* a result for a leader that was forgotten meanwhile */
         owe_callback(g, req, cb, 0);
         return 0;

@@ -76,6 +76,9 @@ int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result
 {
     struct group *g = fsm->data;
     uint64_t index = g->raft.last_applied + 1; /* raised after each entry */
+    if (!group_rule_on(g, GROUP_RULE_R10)) {
+        index = ++g->applies; /* the mistake that the rule forbids: barriers and configurations are not applied, but have an index */
+    }
     const struct slot *s = group_log_at(&g->log, index);
     sluice_assert(s != NULL);
     *result = NULL;
@@ -145,6 +148,7 @@ int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_b
 int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
 {
     struct group *g = fsm->data;
+    g->applies = g->loading ? g->snap_durable : g->put_index;
     if (!g->loading) {
         if (g->batches != NULL && g->put_next > 0) {
             batch_log_reset(g->batches, g->put_first, g->put_next);

@@ -40,7 +40,7 @@ struct links_options {
     void (*receive)(void *arg, uint32_t from_node, struct link_message *m);
     /* Peers are not removed inside it. */
     void (*peer_changed)(void *arg, uint32_t node, bool up, bool by_reset);
-    /* A peer refused us for good (wrong cluster, older disk copy: SLUICE_E_REFUSED, SLUICE_E_WRONG_CLUSTER), with its message. */
+    /* A peer refused us for good (SLUICE_E_REFUSED, SLUICE_E_WRONG_CLUSTER, SLUICE_E_OLDER_COPY), with its message. */
     void (*refused)(void *arg, uint32_t node, int code, const char *message);
 };
 

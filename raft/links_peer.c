@@ -243,7 +243,7 @@ static void conn_refused(struct links_peer *p, const struct frame *f)
 {
     Sluice__Error *e = sluice__error__unpack(NULL, f->message_len, f->message);
     int code = e != NULL ? (int)e->code : SLUICE_E_PROTOCOL;
-    bool for_good = code == SLUICE_E_REFUSED || code == SLUICE_E_WRONG_CLUSTER;
+    bool for_good = code == SLUICE_E_REFUSED || code == SLUICE_E_WRONG_CLUSTER || code == SLUICE_E_OLDER_COPY;
     struct links *l = p->links;
     uint32_t node = p->node;
     p->backoff_ms = for_good ? LINKS_BACKOFF_REFUSED_MS : p->backoff_ms;

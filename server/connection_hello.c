@@ -60,7 +60,7 @@ static void check_peer(struct hello_check *h)
     uint64_t known = 0;
     uint64_t position = links_peer_position(links, h->node, &known);
     if (known > h->incarnation) {
-        h->code = SLUICE_E_REFUSED;
+        h->code = SLUICE_E_OLDER_COPY;
         snprintf(h->why, sizeof h->why, "older disk copy: life %llu of node %u, but life %llu was seen", (unsigned long long)h->incarnation, h->node, (unsigned long long)known);
         return;
     }
@@ -71,7 +71,7 @@ static void check_peer(struct hello_check *h)
      * the journal of an old one is gone). */
     bool comparable = h->same_lane && h->prior_end != 0;
     if (known != 0 && known < h->incarnation && !renewed && comparable && h->prior_end < position) {
-        h->code = SLUICE_E_REFUSED;
+        h->code = SLUICE_E_OLDER_COPY;
         snprintf(h->why, sizeof h->why, "older disk copy: the journal of node %u ended at %llu, but had acknowledged up to %llu", h->node, (unsigned long long)h->prior_end,
                  (unsigned long long)position);
         return;

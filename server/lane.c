@@ -89,6 +89,11 @@ static void refused(void *arg, uint32_t node, int code, const char *message)
     if (log_limit_ok(&l->limit_refused, env_now_ms(l->env), 5, 60000)) {
         log_error(&l->log, "a peer refuses this node", "peer=%u code=%s reason=\"%s\"", node, sluice_error_name(code), message);
     }
+    /* F27: this disk lacks what it once acknowledged. Its votes could undo that, and it would follow without ever being counted: the node ends, and joins anew when its
+     * folder is wiped. */
+    if (code == SLUICE_E_OLDER_COPY) {
+        env_fatal(l->env, ENV_EXIT_IDENTITY, message);
+    }
 }
 
 static void note_io_error(void *arg)

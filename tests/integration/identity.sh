@@ -198,6 +198,7 @@ cp -a "$dir/node-3/data" "$work/older"
 seq 1 3000 | sed 's/^/after the copy /' >"$work/later"
 must "records are put after the copy" exits 0 "$sluice" put kept "$work/later"
 cat "$work/later" >>"$work/kept"
+sleep 0.5 # so that the peers were told how far its journal had come
 must "node 3 stops" "$cluster" stop 3 --dir "$dir"
 rm -rf "$dir/node-3/data"
 mv "$work/older" "$dir/node-3/data"
@@ -205,11 +206,18 @@ started=yes
 "$cluster" start 3 --dir "$dir" --timeout 20 >"$work/older.out" 2>&1 || started=no
 say "started on the older copy: $started"
 grep -ihE 'older|rejoin|joins anew|another life' "$dir"/node-*/log | tail -n 5 || true
+if [ "$started" = yes ]; then
+    # Ready means: taken in again. A node that its peers refuse serves an ever older past.
+    sleep 1
+    check "it is ready for good" exits 0 "$cluster" status --dir "$dir"
+    check "and its peers do not refuse it" bash -c '! tail -n 3 "$1/node-3/log" | grep -q "a peer refuses this node"' sh "$dir"
+fi
 check "the cluster goes on" exits 0 "$sluice" get kept
 check "with all records" same_lines "$work/kept" "$work/out"
 must "records are put meanwhile" exits 0 "$sluice" put kept <(seq 1 500 | sed 's/^/with the copy /')
 seq 1 500 | sed 's/^/with the copy /' >>"$work/kept"
 if [ "$started" = no ]; then
+    check "it ended by itself" bash -c '! kill -0 "$(cat "$1/node-3/pid")" 2>/dev/null' sh "$dir"
     check "refused with the reason" grep -qi 'older' "$dir"/node-*/log
     "$cluster" kill 3 --dir "$dir" 2>/dev/null || true
     rm -rf "$dir/node-3/data"

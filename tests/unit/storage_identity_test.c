@@ -88,6 +88,20 @@ static void story_replace(uint64_t seed)
     }
 }
 
+/* A folder's name that leaves no room for the files' names is refused before anything is made. */
+static void story_long_name(uint64_t seed)
+{
+    struct idw *w = id_world(seed);
+    char name[700];
+    memset(name, 'x', sizeof name);
+    name[0] = '/';
+    name[sizeof name - 1] = '\0';
+    w->dir = name;
+    start(w);
+    CHECK(w->result == -ENAMETOOLONG && strstr(w->err, "too long") != NULL);
+    CHECK(env_dir_sync(w->env, name) == -ENOENT);
+}
+
 /* Data without an identity is not taken for a new folder. */
 static void orphan_main(struct env *env, void *arg)
 {
@@ -140,6 +154,7 @@ static void test_lives(void **state)
     (void)state;
     run_story(story_lives, 1);
     run_story(story_orphan, 1);
+    run_story(story_long_name, 1);
 }
 
 static void test_replace(void **state)
