@@ -48,7 +48,7 @@ ProtobufCMessage *answer_unpack(const ProtobufCMessageDescriptor *d, const struc
     return protobuf_c_message_unpack(d, NULL, f->message_len, f->message);
 }
 
-bool call_kinds(enum frame_kind kind, const ProtobufCMessageDescriptor **request, const ProtobufCMessageDescriptor **reply)
+static bool call_kinds(enum frame_kind kind, const ProtobufCMessageDescriptor **request, const ProtobufCMessageDescriptor **reply)
 {
     static const struct {
         enum frame_kind kind;

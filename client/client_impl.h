@@ -183,8 +183,6 @@ void streams_drop(struct sluice_client *c);
 
 /* Unpacks an answer's message; NULL: malformed. */
 ProtobufCMessage *answer_unpack(const ProtobufCMessageDescriptor *d, const struct frame *f);
-/* Descriptors of a request and its reply; false: not a request that clients send this way. */
-bool call_kinds(enum frame_kind kind, const ProtobufCMessageDescriptor **request, const ProtobufCMessageDescriptor **reply);
 uint8_t *message_pack(const ProtobufCMessage *m, size_t *n); /* malloc'ed, never NULL */
 
 #endif

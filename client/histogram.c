@@ -27,16 +27,6 @@ void histogram_add(struct histogram *h, uint64_t value)
     h->max = value > h->max ? value : h->max;
 }
 
-void histogram_merge(struct histogram *into, const struct histogram *from)
-{
-    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        into->counts[i] += from->counts[i];
-    }
-    into->n += from->n;
-    into->sum += from->sum;
-    into->max = from->max > into->max ? from->max : into->max;
-}
-
 uint64_t histogram_quantile(const struct histogram *h, double q)
 {
     if (h->n == 0) {

@@ -100,7 +100,7 @@ static void complete_all(struct sluice_producer *p, int code, const char *messag
     }
 }
 
-void producer_fail(struct sluice_producer *p, int code, const char *message)
+static void producer_fail(struct sluice_producer *p, int code, const char *message)
 {
     if (p->error != 0) {
         return;
@@ -144,7 +144,7 @@ void producer_free_later(struct sluice_producer *p)
 
 /* ---- batches --------------------------------------------------------------------------------------------------------------- */
 
-struct out_batch *producer_batch_take(struct sluice_producer *p, struct lane *l)
+static struct out_batch *producer_batch_take(struct sluice_producer *p, struct lane *l)
 {
     struct out_batch *b = p->spare;
     if (b != NULL) {
@@ -162,7 +162,7 @@ struct out_batch *producer_batch_take(struct sluice_producer *p, struct lane *l)
     return b;
 }
 
-void producer_batch_free(struct sluice_producer *p, struct out_batch *b)
+static void producer_batch_free(struct sluice_producer *p, struct out_batch *b)
 {
     blob_release(b->blob);
     b->blob = NULL;

@@ -102,9 +102,6 @@ struct sluice_producer {
 
 /* producer.c */
 void producer_complete(struct lane *l, struct out_batch *b, int code, enum sluice_outcome outcome, const char *message); /* b off the list */
-void producer_fail(struct sluice_producer *p, int code, const char *message);
-struct out_batch *producer_batch_take(struct sluice_producer *p, struct lane *l);
-void producer_batch_free(struct sluice_producer *p, struct out_batch *b);
 int producer_add(struct sluice_producer *p, struct lane *l, const struct sluice_record *r, const struct hash128 *hash, sluice_put_cb cb,
                  void *user, uint64_t created_ns);
 struct lane *producer_route(const struct sluice_producer *p, const struct hash128 *hash);
@@ -117,7 +114,6 @@ void send_lane_free(struct lane *l); /* its lists are empty */
 void lane_seal(struct lane *l);
 void lane_pump(struct lane *l);
 void lane_requeue(struct lane *l, bool maybe);
-void lane_wait(struct lane *l, uint64_t ms);
 void lane_unlink(struct lane *l, struct out_batch *b);
 void lane_head_step(struct lane *l);
 void lane_check(struct lane *l, uint64_t now_ns); /* the producer's tick: delivery time-outs, leaders that moved */

@@ -119,7 +119,7 @@ void lane_requeue(struct lane *l, bool maybe)
 
 /* ---- sending --------------------------------------------------------------------------------------------------------------- */
 
-void lane_wait(struct lane *l, uint64_t ms)
+static void lane_wait(struct lane *l, uint64_t ms)
 {
     l->state = LANE_WAIT;
     env_timer_start_ms(&l->timer, ms);

@@ -114,32 +114,3 @@ uint32_t crc32c_portable(uint32_t crc, const void *data, size_t n)
 {
     return ~crc_by_table(~crc, data, n);
 }
-
-/* a * b modulo the polynomial; bit 31 is x^0. */
-static uint32_t multiply_modulo(uint32_t a, uint32_t b)
-{
-    uint32_t product = 0;
-    for (uint32_t bit = 1u << 31; bit != 0; bit >>= 1) {
-        product ^= (a & bit) ? b : 0;
-        b = (b >> 1) ^ ((b & 1) ? POLYNOMIAL : 0);
-    }
-    return product;
-}
-
-uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b)
-{
-    /* x^(2^k); the exponents repeat after 31 squarings. */
-    static const uint32_t squares[31] = {
-        0x40000000, 0x20000000, 0x08000000, 0x00800000, 0x00008000, 0x82f63b78, 0x6ea2d55c, 0x18b8ea18,
-        0x510ac59a, 0xb82be955, 0xb8fdb1e7, 0x88e56f72, 0x74c360a4, 0xe4172b16, 0x0d65762a, 0x35d73a62,
-        0x28461564, 0xbf455269, 0xe2ea32dc, 0xfe7740e6, 0xf946610b, 0x3c204f8f, 0x538586e3, 0x59726915,
-        0x734d5309, 0xbc1ac763, 0x7d0722cc, 0xd289cabe, 0xe94ca9bc, 0x05b74f3f, 0xa51e1f42};
-    unsigned k = 3; /* a length in bytes is 2^3 times as many bits */
-    for (; len_b != 0; len_b >>= 1) {
-        if (len_b & 1) {
-            crc_a = multiply_modulo(squares[k], crc_a);
-        }
-        k = (k + 1) % 31;
-    }
-    return crc_a ^ crc_b;
-}

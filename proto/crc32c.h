@@ -9,7 +9,5 @@
 uint32_t crc32c(uint32_t crc, const void *data, size_t n);
 /* The same by tables alone: for processors without the instruction, and for tests to compare with. */
 uint32_t crc32c_portable(uint32_t crc, const void *data, size_t n);
-/* CRC of a || b from the CRC of a, the CRC of b and b's length. */
-uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b);
 
 #endif

@@ -7,7 +7,6 @@
 
 uint64_t group_id(const struct group *g) { return g->id; }
 uint64_t group_raft_id(const struct group *g) { return g->raft_id; }
-void *group_sink_arg(const struct group *g) { return g->sink.arg; }
 
 enum group_role group_role(const struct group *g)
 {
@@ -33,7 +32,6 @@ uint64_t group_last_index(const struct group *g) { return group_log_last(&g->log
 uint64_t group_next_index(const struct group *g) { return group_log_last(&g->log) + 1; }
 uint64_t group_commit_index(const struct group *g) { return g->raft.commit_index; }
 bool group_joined(const struct group *g) { return g->raft.configuration.n > 0 && group_server(g, g->raft_id, NULL) != NULL; }
-uint64_t group_in_flight_bytes(const struct group *g) { return g->in_flight; }
 
 uint64_t group_contact_age_ms(const struct group *g)
 {

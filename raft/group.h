@@ -112,7 +112,6 @@ void group_trim(struct group *g, uint64_t first);
 
 uint64_t group_id(const struct group *g);
 uint64_t group_raft_id(const struct group *g);
-void *group_sink_arg(const struct group *g);
 enum group_role group_role(const struct group *g);
 uint64_t group_term(const struct group *g);
 bool group_ready(const struct group *g);             /* leads and may take proposals */
@@ -139,7 +138,6 @@ uint64_t group_next_index(const struct group *g);
 /* a, b, c: what the journal's directory remembers of the entry: first offset, record count, time_ms; 0 for entries that are not batches.
  * 0; SLUICE_E_NOT_LEADER, _NOT_READY, _BUSY (in-flight bound: retry when `role` or a done fires), _NO_SPACE, _MEMORY. */
 int group_propose(struct group *g, struct group_propose *p, void *data, uint32_t len, uint64_t a, uint64_t b, uint64_t c, group_propose_done done);
-uint64_t group_in_flight_bytes(const struct group *g);
 
 /* Fresh read: confirms by a quorum round, begun now, that this node still leads in this term; done(status 0) when everything committed before the call is applied here.
  * Errors: SLUICE_E_NOT_LEADER, _NOT_READY, _TIMEOUT (rejected: nothing happened). */

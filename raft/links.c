@@ -7,7 +7,7 @@
 static void on_timer(struct env_timer *t);
 static void on_finish(struct env_task *t);
 
-struct links_peer *links_peer_find(const struct links *l, uint32_t node)
+static struct links_peer *links_peer_find(const struct links *l, uint32_t node)
 {
     for (unsigned i = 0; i < l->n_peers; i++) {
         if (l->peers[i]->node == node) {

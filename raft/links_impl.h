@@ -101,7 +101,6 @@ struct links {
     struct links_stats stats;
 };
 
-struct links_peer *links_peer_find(const struct links *l, uint32_t node);
 /* (Re)connects now. */
 void links_peer_connect(struct links_peer *p);
 /* Gives up the present connection; ends everything queued. retry: try again after the backoff. */

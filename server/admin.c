@@ -333,7 +333,6 @@ int admin_open(struct admin **out, const struct admin_options *o)
     return 0;
 }
 
-uint16_t admin_port(const struct admin *a) { return a->listener.port; }
 
 void admin_close(struct admin *a, void (*done)(void *arg), void *arg)
 {

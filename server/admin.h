@@ -26,7 +26,6 @@ struct admin_options {
     void (*gather)(void *arg, void (*done)(void *darg, const struct node_metrics *sum), void *darg);
 };
 int admin_open(struct admin **out, const struct admin_options *o);
-uint16_t admin_port(const struct admin *a);
 /* done may be NULL; it runs when all connections are closed. */
 void admin_close(struct admin *a, void (*done)(void *arg), void *arg);
 

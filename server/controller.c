@@ -372,9 +372,7 @@ void controller_close(struct controller *c, void (*done)(void *arg), void *arg)
 }
 
 bool controller_ready(const struct controller *c) { return !c->closing && c->group != NULL && group_ready(c->group); }
-bool controller_is_leader(const struct controller *c) { return controller_ready(c); }
 uint32_t controller_leader_node(const struct controller *c) { return c->group == NULL ? 0 : raft_id_node(group_leader(c->group)); }
-struct cluster_map *controller_map(struct controller *c) { return c->map_told ? c->map : NULL; }
 
 void controller_replicas_changed(struct controller *c)
 {

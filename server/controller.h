@@ -56,9 +56,7 @@ void controller_stopping(struct controller *c);
  * may still have to write the cluster's first entry. */
 int controller_open(struct controller **out, const struct controller_options *o, const struct map_node *first_nodes, unsigned n_first);
 void controller_close(struct controller *c, void (*done)(void *arg), void *arg);
-bool controller_is_leader(const struct controller *c);
 uint32_t controller_leader_node(const struct controller *c);
-struct cluster_map *controller_map(struct controller *c); /* newest, borrowed */
 
 /* A control request (STREAM_*, CLUSTER_STATUS, NODE_CHANGE, TRANSFER; from peers also FORWARD, REPORT, REPLICA, FORM) that came from a client or a peer: answered now or later through
  * `reply` exactly once with an encoded frame (malloc'ed, the callee's to free): kind and correlation set. Requests that need the leader are forwarded to it. `message` is valid
@@ -68,7 +66,5 @@ void controller_request(struct controller *c, uint8_t kind, uint64_t correlation
 /* Counts for metrics: shards whose leader is unknown / with fewer live replicas than wanted. Exact on the controller's leader (is_leader true), else 0. */
 struct controller_stats { uint64_t streams, shards, leaderless, under_replicated, nodes, nodes_alive; bool is_leader; };
 void controller_stats(const struct controller *c, struct controller_stats *out);
-/* Leader hints of shards, gathered from reports: node id or 0. */
-uint32_t controller_shard_leader(const struct controller *c, uint64_t group);
 
 #endif

@@ -7,7 +7,8 @@
 
 enum { LIST_MAX = 1000 };
 
-uint32_t controller_shard_leader(const struct controller *c, uint64_t group)
+/* Gathered from reports: node id or 0. */
+static uint32_t shard_leader(const struct controller *c, uint64_t group)
 {
     const struct replica_status *own = id_table_get(&c->own_index, group);
     if (own != NULL && !own->lost && own->leader != 0) {
@@ -43,7 +44,7 @@ static void fill_shards(const struct controller *c, const struct map_stream *s, 
         info->hash_first = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)shard->first.b};
         info->hash_last = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)shard->last.b};
         info->open = !shard->closed;
-        info->leader = controller_shard_leader(c, shard->group);
+        info->leader = shard_leader(c, shard->group);
         info->term = shard_term(c, shard->group);
         info->created_s = shard->created_s;
         info->replicas = &x->replicas[i * REPLICAS_MAX];
@@ -218,7 +219,7 @@ void call_status(struct call *call)
         for (unsigned i = 0; i < map->n_streams; i++) {
             for (unsigned k = 0; k < map->streams[i].n_shards; k++) {
                 const struct map_shard *s = &map->streams[i].shards[k];
-                uint32_t leader = controller_shard_leader(c, s->group);
+                uint32_t leader = shard_leader(c, s->group);
                 reply.shards++;
                 reply.shards_without_leader += leader == 0;
                 for (unsigned n = 0; n < nodes->n; n++) {

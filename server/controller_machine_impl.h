@@ -39,7 +39,6 @@ void machine_preferred(struct controller_machine *m, const struct controller_ent
 /* Every replica of a node whose disk is blank gets a new generation. */
 void machine_renew_replicas(struct controller_machine *m, uint32_t node);
 bool machine_node_has_replicas(const struct controller_machine *m, uint32_t node);
-struct map_stream *machine_stream_by_id(const struct controller_machine *m, const uint8_t id[16]);
 /* Inserts a stream (taken over) in order and its shards into the table of groups. False if the name is taken or a group id is. */
 bool machine_stream_insert(struct controller_machine *m, struct map_stream *s);
 struct map_node *machine_node(const struct controller_machine *m, uint32_t id);

@@ -55,7 +55,7 @@ static unsigned position(const struct controller_machine *m, const char *account
     return low;
 }
 
-struct map_stream *machine_stream_by_id(const struct controller_machine *m, const uint8_t id[16])
+static struct map_stream *machine_stream_by_id(const struct controller_machine *m, const uint8_t id[16])
 {
     for (unsigned i = 0; i < m->n_streams; i++) {
         if (memcmp(m->streams[i]->id, id, 16) == 0) {

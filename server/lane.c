@@ -15,11 +15,6 @@
 
 enum { STATUS_GATHER_MS = 5 };
 
-struct lane *lane_of(struct env *env)
-{
-    return env->user;
-}
-
 struct lane *lane_make(struct node *n, unsigned number)
 {
     struct lane *l = xcalloc(1, sizeof *l);

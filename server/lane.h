@@ -101,7 +101,6 @@ void lane_close(struct lane *l);                         /* every lane is draine
 void lane_run(struct lane *l, void (*fn)(struct lane *l, void *arg), void *arg);
 
 /* ---- on the lane's own thread ---- */
-struct lane *lane_of(struct env *env); /* env->user */
 /* The lane for a group: where its replica lies, else group % lanes. */
 struct lane *lane_for_group(struct lane *from, uint64_t group);
 struct shard *lane_shard(struct lane *l, uint64_t group);
@@ -123,6 +122,5 @@ void lane_reconcile(struct lane *l);
 void lane_announce(struct lane *l, uint64_t group, bool here, const uint8_t stream_id[16], uint32_t shard); /* to the routes of every lane */
 void lane_send_status(struct lane *l);
 void lane_transfer_step(struct lane *l); /* while stopping: hands over what is still led here */
-void lane_past_add(struct lane *l, uint64_t group, uint64_t raft_id, bool lost);
 
 #endif

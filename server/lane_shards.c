@@ -43,7 +43,7 @@ void lane_announce(struct lane *l, uint64_t group, bool here, const uint8_t stre
 
 /* ---- what was here ---- */
 
-void lane_past_add(struct lane *l, uint64_t group, uint64_t raft_id, bool lost)
+static void lane_past_add(struct lane *l, uint64_t group, uint64_t raft_id, bool lost)
 {
     struct lane_past *p = xcalloc(1, sizeof *p);
     *p = (struct lane_past){ .next = l->past, .group = group, .raft_id = raft_id, .lost = lost };

@@ -19,8 +19,6 @@ const struct settings *node_settings(const struct node *n) { return &n->settings
 struct env *node_env(struct node *n) { return n->env; }
 uint32_t node_id(const struct node *n) { return n->identity.node_id; }
 const struct identity *node_identity(const struct node *n) { return &n->identity; }
-uint16_t node_port(const struct node *n) { return n->port; }
-uint16_t node_admin_port(const struct node *n) { return n->admin != NULL ? admin_port(n->admin) : 0; }
 
 /* ---- starting ---- */
 

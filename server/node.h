@@ -34,8 +34,5 @@ const struct identity *node_identity(const struct node *n);
  * data == NULL. See server/debug_read.c. */
 typedef void (*node_debug_batch)(void *arg, uint64_t group, uint64_t first_offset, const void *data, uint32_t len, int status);
 void node_debug_read(struct node *n, uint64_t group, node_debug_batch cb, void *arg);
-/* The bound port of the native listener. */
-uint16_t node_port(const struct node *n);
-uint16_t node_admin_port(const struct node *n);
 
 #endif

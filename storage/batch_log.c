@@ -221,11 +221,6 @@ void batch_log_moved(struct batch_log *b, uint64_t offset, const struct place *f
     }
 }
 
-size_t batch_log_memory(const struct batch_log *b)
-{
-    return sizeof *b + b->cap * sizeof *b->items;
-}
-
 uint64_t batch_log_bytes(const struct batch_log *b)
 {
     return b->bytes;

@@ -46,7 +46,6 @@ bool batch_log_find_time(const struct batch_log *b, uint64_t time_ms, struct loc
 void batch_log_moved(struct batch_log *b, uint64_t offset, const struct place *from, const struct place *to);
 /* Highest offset (exclusive) of batches older than time_ms: what retention may trim to. */
 uint64_t batch_log_older_than(const struct batch_log *b, uint64_t time_ms);
-size_t batch_log_memory(const struct batch_log *b);
 uint64_t batch_log_bytes(const struct batch_log *b);   /* payload bytes stored */
 
 /* Reads consecutive batches from `offset`: up to max_bytes (at least one batch). Embedded request. */

@@ -52,7 +52,7 @@ void sim_pool_put(struct sim_pool *p, void *obj)
     p->free = obj;
 }
 
-void sim_pool_clear(struct sim_pool *p)
+static void sim_pool_clear(struct sim_pool *p)
 {
     while (p->slabs != NULL) {
         void *slab = p->slabs;
@@ -222,16 +222,6 @@ static bool deliver_next(struct sim *s)
     struct sim_heap_slot slot = heap_pop(s);
     s->now = max_u64(s->now, slot.time);
     return deliver(s, slot.ev);
-}
-
-bool sim_step(struct sim *s)
-{
-    while (s->n_heap > 0) {
-        if (deliver_next(s)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 void sim_run_until(struct sim *s, uint64_t t_ns)

@@ -89,7 +89,6 @@ void sim_disk_wipe(struct sim_host *h);
 struct sim_disk_copy *sim_disk_copy(struct sim_host *h);                /* what is durable now */
 void sim_disk_restore(struct sim_host *h, struct sim_disk_copy *c);     /* c stays the caller's */
 void sim_disk_copy_free(struct sim_disk_copy *c);
-int sim_disk_list(struct sim_host *h, const char *dir, env_dir_cb cb, void *arg);
 int64_t sim_disk_size(struct sim_host *h, const char *path);
 /* Reads a durable file's bytes (golden tests, checkers). */
 ssize_t sim_disk_read(struct sim_host *h, const char *path, void *buf, size_t n, uint64_t pos);
@@ -97,8 +96,6 @@ ssize_t sim_disk_read(struct sim_host *h, const char *path, void *buf, size_t n,
 uint64_t sim_now_ns(const struct sim *s);         /* true time since the start of the world */
 uint64_t sim_random(struct sim *s);               /* the world's own stream of random numbers, for drivers */
 uint64_t sim_random_in(struct sim *s, struct sim_range r);
-/* Delivers the next event; false if there is none. */
-bool sim_step(struct sim *s);
 /* Runs events up to and including time t (ns), then the clock stands at t. */
 void sim_run_until(struct sim *s, uint64_t t_ns);
 /* A driver's own event at time t. */

@@ -108,7 +108,6 @@ struct sim_pool {
 
 void *sim_pool_get(struct sim_pool *p); /* zeroed */
 void sim_pool_put(struct sim_pool *p, void *obj);
-void sim_pool_clear(struct sim_pool *p);
 
 struct sim_heap_slot {
     uint64_t time, seq;
@@ -339,7 +338,6 @@ void sim_end_send_mark(struct sim *s, struct sim_end *from, enum sim_chunk_kind 
 void sim_end_reset_at(struct sim *s, struct sim_end *to, uint64_t time);
 void sim_end_heal(struct sim *s, struct sim_end *from);
 void sim_end_opened(struct sim *s, struct sim_end *e, int status); /* outcome of env_connect() */
-void sim_end_push(struct sim *s, uint64_t time, enum sim_kind kind, struct sim_end *e, uint64_t u);
 void sim_chunks_free(struct sim_chunks *l);
 void sim_conn_write(struct env_conn *c, struct env_write *w);
 void sim_conn_read(struct env_conn *c, bool on);

@@ -54,7 +54,7 @@ static struct sim_chunk *chunk_new(enum sim_chunk_kind kind, size_t len)
     return c;
 }
 
-void sim_end_push(struct sim *s, uint64_t time, enum sim_kind kind, struct sim_end *e, uint64_t u)
+static void sim_end_push(struct sim *s, uint64_t time, enum sim_kind kind, struct sim_end *e, uint64_t u)
 {
     e->link->events++;
     sim_event_push(s, time, kind, e->loop, e, u);

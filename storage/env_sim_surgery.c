@@ -96,11 +96,6 @@ void sim_disk_copy_free(struct sim_disk_copy *c)
     }
 }
 
-int sim_disk_list(struct sim_host *h, const char *dir, env_dir_cb cb, void *arg)
-{
-    return sim_store_list(&h->store, dir, true, cb, arg);
-}
-
 int64_t sim_disk_size(struct sim_host *h, const char *path)
 {
     const struct sim_inode *n = find_durable(h, path);

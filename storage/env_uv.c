@@ -19,7 +19,7 @@
 
 /* ---- clock and randomness ------------------------------------------------------------------------------------------ */
 
-uint64_t env_uv_clock(void)
+static uint64_t env_uv_clock(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);

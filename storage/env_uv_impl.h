@@ -27,8 +27,6 @@ struct uv_items {
     unsigned cap;
 };
 
-void env_uv_items_push(struct uv_items *items, struct uv_item item);
-
 /* One thread for one queue of one loop, started at the first request. */
 struct uv_helper {
     struct env_uv *e;
@@ -97,7 +95,6 @@ struct env_uv {
 
 static inline struct env_uv *env_uv_of(struct env *env) { return (struct env_uv *)env; }
 
-uint64_t env_uv_clock(void);
 /* Every callback of libuv starts with it: reads the clock once per turn. `traffic`: something arrived from outside. */
 void env_uv_touch(struct env_uv *e, bool traffic);
 /* From a thread of any kind: makes the loop look into its inbox. */

@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
-void env_uv_items_push(struct uv_items *items, struct uv_item item)
+static void env_uv_items_push(struct uv_items *items, struct uv_item item)
 {
     if (items->n == items->cap) {
         items->cap = items->cap == 0 ? 64 : items->cap * 2;

@@ -352,11 +352,6 @@ uint64_t journal_durable(const struct journal *j)
     return j->durable;
 }
 
-uint64_t journal_backlog(const struct journal *j)
-{
-    return j->backlog;
-}
-
 static void space_work(struct env_job *job)
 {
     struct segment_job *s = container_of(job, struct segment_job, job);

@@ -156,8 +156,6 @@ uint64_t journal_end(const struct journal *j);
 uint64_t journal_durable(const struct journal *j);
 /* False: refuse new data (SLUICE_E_NO_SPACE); state records still go. Becomes true again by itself when there is room. */
 bool journal_space(const struct journal *j);
-/* Bytes queued or being flushed: for back-pressure. */
-uint64_t journal_backlog(const struct journal *j);
 
 /* What the owner of a group still needs. The journal calls it when it looks for segments to free; cheap. Entries at or below `entry_needed - 1` and
  * batches below `offset_needed` are dead; state records are dead when a later number is durable. */

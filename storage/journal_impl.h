@@ -251,7 +251,6 @@ void segment_unpin(struct journal *j, struct segment *s);
 
 /* journal_state.c */
 struct journal_group *group_get(struct journal *j, uint64_t group);   /* creates */
-struct journal_group *group_find(const struct journal *j, uint64_t group);
 /* Where the newest state record of d's group, kind (and note) is kept; NULL if d is not a state record. */
 struct state_record *state_of(struct journal *j, const struct jf_dirent *d);
 /* d was put into s: takes over what is newer. data: its bytes or parts. */

@@ -16,7 +16,7 @@ static size_t group_at(const struct journal *j, uint64_t group)
     return lo;
 }
 
-struct journal_group *group_find(const struct journal *j, uint64_t group)
+static struct journal_group *group_find(const struct journal *j, uint64_t group)
 {
     size_t i = group_at(j, group);
     return i < j->n_groups && j->groups[i].group == group ? &j->groups[i] : NULL;

@@ -97,6 +97,7 @@ static void file_commit(struct disk_file *f, size_t n)
 /* Reads commits of `size` bytes, makes what has arrived durable, answers with how many are durable. */
 static _Noreturn void follower(int sock, struct disk_file *f, size_t size)
 {
+    sluice_assert(size > 0 && size <= BUFFER);
     uint64_t received = 0, durable = 0, written = 0;
     while (true) {
         /* At least one whole commit, and what else is there, up to the buffer. */

@@ -224,6 +224,11 @@ if [ "$started" = no ]; then
     "$cluster" start 3 --dir "$dir" --timeout 60 >"$work/wiped" 2>&1 && pass "with an empty folder it joins anew" ||
         failed "with an empty folder it joins anew"
 fi
+whole() { "$sluice" -o json cluster status 2>/dev/null | jq -e '.under_replicated == 0 and .shards_without_leader == 0' >/dev/null; }
+from=$(now_ms)
+check "every shard has its three replicas again" until_ok 40 whole
+say "that took $(($(now_ms) - from)) ms after the node was ready"
+"$sluice" -o json cluster status
 # The proof that its vote and its data are worth something: the other two die in turn, and nothing is missing.
 check "node 1 dies" "$cluster" kill 1 --dir "$dir"
 check "the other two serve" until_ok 30 "$sluice" get kept --limit 1

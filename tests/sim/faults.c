@@ -14,7 +14,8 @@ static struct world_node *any_node(struct world *w) { return &w->nodes[pick(w, w
 
 static void restart_soon(struct world *w, struct world_node *n)
 {
-    n->restart_at = sim_now_ns(w->sim) + (100 + pick(w, pick(w, 4) == 0 ? 6000 : 1500)) * MS;
+    uint64_t within = w->options.profile->restart_ms;
+    n->restart_at = sim_now_ns(w->sim) + (within != 0 ? 1 + pick(w, within) : 100 + pick(w, pick(w, 4) == 0 ? 6000 : 1500)) * MS;
 }
 
 static void crash(struct world *w, struct world_node *n, enum sim_crash how)
@@ -71,14 +72,9 @@ static struct world_node *damage_target(struct world *w)
     return any_node(w);
 }
 
-static struct sim_disk healthy_disk(void)
-{
-    return (struct sim_disk){.sync_ns = {100000, 1500000}, .write_ns = {5000, 50000}, .read_ns = {20000, 200000}};
-}
-
 static void disk_fault(struct world *w, enum fault_kind kind)
 {
-    struct sim_disk d = healthy_disk();
+    struct sim_disk d = world_disk(w);
     struct world_node *n = any_node(w);
     switch (kind) {
     case FAULT_SLOW_DISK:
@@ -110,10 +106,41 @@ static void disk_fault(struct world *w, enum fault_kind kind)
     sim_host_set_disk(n->host, &d);
 }
 
+/* The disk is gone; the node comes back empty. */
+static void wipe(struct world *w)
+{
+    struct world_node *n = damage_target(w);
+    if (n->paused) {
+        return;
+    }
+    n->damaged = true;
+    if (n->up) {
+        world_crash_node(w, n, SIM_CRASH_POWER);
+    }
+    sim_disk_wipe(n->host);
+    restart_soon(w, n);
+}
+
+/* Without a profile a kind that is off is a turn without a strike. */
+static enum fault_kind draw_kind(struct world *w)
+{
+    if (w->options.profile->faults == 0) {
+        enum fault_kind kind = 1u << pick(w, 16);
+        return (w->faults & kind) != 0 ? kind : 0;
+    }
+    unsigned on[FAULT_KINDS], n = 0;
+    for (unsigned i = 0; i < FAULT_KINDS; i++) {
+        if ((w->faults & 1u << i) != 0) {
+            on[n++] = 1u << i;
+        }
+    }
+    return n > 0 ? on[pick(w, n)] : 0;
+}
+
 static void strike(struct world *w)
 {
-    enum fault_kind kind = 1u << pick(w, 16);
-    if ((w->faults & kind) == 0) {
+    enum fault_kind kind = draw_kind(w);
+    if (kind == 0) {
         return;
     }
     w->result->faults++;
@@ -167,6 +194,18 @@ static void strike(struct world *w)
             sim_call(node_env(n->node), sim_now_ns(w->sim), stop_node, n);
         }
         break;
+    case FAULT_WIPE:
+        wipe(w);
+        break;
+    case FAULT_DRAIN:
+        if (w->drained == 0) {
+            w->drained = n->number;
+            workload_drain(w->workload, w->drained, true);
+        } else if (pick(w, 4) == 0) {
+            workload_drain(w->workload, w->drained, false);
+            w->drained = 0;
+        }
+        break;
     default:
         disk_fault(w, kind);
         break;
@@ -183,7 +222,7 @@ static void mend_some(struct world *w)
         sim_set_net(w->sim, &w->calm);
         break;
     case 2: {
-        struct sim_disk d = healthy_disk();
+        struct sim_disk d = world_disk(w);
         sim_host_set_disk(any_node(w)->host, &d);
         break;
     }
@@ -220,7 +259,9 @@ static void tick(void *arg)
     strike(w);
     mend_some(w);
     restart_due(w, false);
-    sim_at(w->sim, sim_now_ns(w->sim) + (20 + pick(w, 400)) * MS, tick, w);
+    const struct world_profile *p = w->options.profile;
+    uint64_t ms = p->tick_ms != 0 ? p->tick_ms + pick(w, p->tick_spread_ms + 1) : 20 + pick(w, 400);
+    sim_at(w->sim, sim_now_ns(w->sim) + ms * MS, tick, w);
 }
 
 void faults_begin(struct world *w, uint64_t until_ns)
@@ -245,11 +286,14 @@ void faults_begin(struct world *w, uint64_t until_ns)
 void faults_heal(struct world *w)
 {
     w->healing = true;
+    for (unsigned i = 0; i < w->n_nodes && (w->faults & FAULT_DRAIN) != 0; i++) {
+        workload_drain(w->workload, i + 1, false); /* also those whose order was lost */
+    }
     all_links(w, false);
     sim_set_net(w->sim, &w->calm);
     for (unsigned i = 0; i < w->n_nodes; i++) {
         struct world_node *n = &w->nodes[i];
-        struct sim_disk d = healthy_disk();
+        struct sim_disk d = world_disk(w);
         sim_host_set_disk(n->host, &d);
         sim_host_set_clock(n->host, 0, 0);
         if (n->paused) {

@@ -1,8 +1,8 @@
 /* sim_main.c: sluice-sim: plays seeds, each in a process of its own, and prints those that fail.
  *
  * sluice-sim --seeds A-B [--jobs N] [--nodes N] [--shards N] [--seconds N] [--operations N] [--faults MASK] [--repeat]
- *            [--disable-raft MASK] [--disable-journal MASK] [--disable-server MASK] [--expect-harm] [--verbose]
- * --repeat plays each seed twice and compares the trace hashes. --expect-harm turns the verdict round: at least one seed of the range must be caught
+ *            [--profile NAME] [--disable-raft MASK] [--disable-journal MASK] [--disable-server MASK] [--expect-harm] [--verbose]
+ * --profile sets the circumstances (profiles.c); options behind it change them. --repeat plays each seed twice and compares the trace hashes. --expect-harm turns the verdict round: at least one seed of the range must be caught
  * (the proof that a rule is needed and that the checker sees its absence). */
 #include "tests/sim/world.h"
 
@@ -96,11 +96,11 @@ static unsigned mask_of(const char *text) { return (unsigned)strtoul(text, NULL,
 
 int main(int argc, char **argv)
 {
-    struct world_options o = {.faults = FAULT_ALL};
+    struct world_options o = {.faults = FAULT_ALL, .profile = profile_find("")};
     uint64_t first = 1, last = 20;
     unsigned jobs = 2;
     bool repeat = false, expect_harm = false;
-    enum { SEEDS = 1, JOBS, NODES, SHARDS, SECONDS, OPERATIONS, FAULTS, REPEAT, RAFT, JOURNAL, SERVER, HARM, VERBOSE, FIXED };
+    enum { SEEDS = 1, JOBS, NODES, SHARDS, SECONDS, OPERATIONS, FAULTS, REPEAT, RAFT, JOURNAL, SERVER, HARM, VERBOSE, FIXED, PROFILE };
     static const struct option options[] = {
         {"seeds", required_argument, NULL, SEEDS},     {"seed", required_argument, NULL, SEEDS},
         {"jobs", required_argument, NULL, JOBS},       {"nodes", required_argument, NULL, NODES},
@@ -109,7 +109,8 @@ int main(int argc, char **argv)
         {"repeat", no_argument, NULL, REPEAT},         {"disable-raft", required_argument, NULL, RAFT},
         {"disable-journal", required_argument, NULL, JOURNAL}, {"disable-server", required_argument, NULL, SERVER},
         {"expect-harm", no_argument, NULL, HARM},      {"verbose", no_argument, NULL, VERBOSE},
-        {"fixed-faults", required_argument, NULL, FIXED}, {NULL, 0, NULL, 0},
+        {"fixed-faults", required_argument, NULL, FIXED}, {"profile", required_argument, NULL, PROFILE},
+        {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
@@ -134,6 +135,20 @@ int main(int argc, char **argv)
         case SERVER: o.disable_server = mask_of(optarg); break;
         case HARM: expect_harm = true; break;
         case VERBOSE: o.verbose = true; break;
+        case PROFILE:
+            o.profile = profile_find(optarg);
+            if (o.profile == NULL) {
+                fprintf(stderr, "sluice-sim: there is no profile '%s'\n", optarg);
+                profiles_print();
+                return 2;
+            }
+            o.faults = o.profile->faults;
+            o.fixed_faults = o.profile->fixed;
+            o.nodes = o.profile->nodes;
+            o.shards = o.profile->shards;
+            o.seconds = o.profile->seconds;
+            o.operations = o.profile->operations;
+            break;
         default: return 2;
         }
     }

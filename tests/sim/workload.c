@@ -77,6 +77,10 @@ static void put_done(const struct sluice_put_result *r, void *user)
     if (result == CHECK_OK && r->shard < SHARDS_MAX) {
         l->last_ack[r->shard] = p->start;
     }
+    uint64_t latency_ms = (now(l) - p->start) / MS, bound = l->world->options.profile->latency_max_ms;
+    if (bound != 0 && latency_ms > bound && l->world->result->message[0] == '\0') {
+        world_fail(l->world, 21, "a put to shard %u took %llu ms", r->shard, (unsigned long long)latency_ms);
+    }
     p->next->previous = p->previous;
     p->previous->next = p->next;
     l->n_open--;
@@ -87,13 +91,19 @@ static void put_done(const struct sluice_put_result *r, void *user)
 static void put_one(struct producer *p)
 {
     struct workload *l = p->workload;
-    uint8_t data[4096];
+    uint8_t data[64 << 10];
     uint64_t value = ++l->next_value;
-    memset(data, (int)(value & 0xff), sizeof data);
+    memset(data, (int)(value & 0xff), 4096);
     memcpy(data, &value, sizeof value);
     char key[32];
     int key_len = snprintf(key, sizeof key, "k%llu", (unsigned long long)env_random_below(l->producer_env, 1000));
     size_t len = 8 + env_random_below(l->producer_env, env_random_below(l->producer_env, 20) == 0 ? 4000 : 200);
+    if (l->world->options.profile->record_bytes != 0) {
+        len = min_u64(l->world->options.profile->record_bytes, sizeof data);
+        for (size_t i = 8; i + 8 <= len; i += 8) { /* does not compress */
+            put_u64(data + i, (value + i) * 0x9e3779b97f4a7c15u);
+        }
+    }
     struct pending *q = xcalloc(1, sizeof *q);
     *q = (struct pending){.producer = p, .value = value, .start = now(l), .order = ++p->sent};
     struct sluice_record r = {.key = key, .key_len = (size_t)key_len, .data = data, .data_len = len};
@@ -171,7 +181,7 @@ static void created(const struct sluice_result *r, void *user)
 static void create_tick(struct env_timer *t)
 {
     struct workload *l = container_of(t, struct workload, create_timer);
-    sluice_stream_create(l->control, "s", l->world->n_shards, 0, 0, created, l);
+    sluice_stream_create(l->control, "s", l->world->n_shards, 0, l->world->options.profile->replicas, created, l);
 }
 
 static void producers_main(struct env *env, void *arg)
@@ -296,6 +306,34 @@ bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end) 
 uint64_t workload_read_to(const struct workload *l, uint32_t shard) { return l->readers[shard].next; }
 uint64_t workload_last_ack(const struct workload *l, uint32_t shard) { return l->last_ack[shard]; }
 uint64_t workload_shard_group(const struct workload *l, uint32_t shard) { return l->groups[shard]; }
+
+/* ---- moving replicas ---- */
+
+struct drain_order { struct workload *workload; unsigned node; bool on; };
+
+static void drain_answered(const struct sluice_result *r, void *user)
+{
+    (void)r; /* lost or refused: then not; the next strike, or healing, orders again */
+    (void)user;
+}
+
+static void send_drain(void *arg)
+{
+    struct drain_order *o = arg;
+    Sluice__NodeChange m = SLUICE__NODE_CHANGE__INIT;
+    m.kind = o->on ? SLUICE__NODE_CHANGE__KIND__DRAIN : SLUICE__NODE_CHANGE__KIND__UNDRAIN;
+    m.node = o->node;
+    struct sluice_call_options options = {.timeout_ms = o->on ? 3000 : 15000};
+    sluice_call(o->workload->control, FRAME_NODE_CHANGE, &m.base, &options, drain_answered, NULL);
+    free(o);
+}
+
+void workload_drain(struct workload *l, unsigned node, bool on)
+{
+    struct drain_order *o = xmalloc(sizeof *o);
+    *o = (struct drain_order){l, node, on};
+    sim_call(l->producer_env, sim_now_ns(l->world->sim), send_drain, o);
+}
 
 void workload_finish(struct workload *l)
 {

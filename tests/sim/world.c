@@ -2,6 +2,8 @@
 #include "tests/sim/world.h"
 
 #include "proto/base.h"
+#include "server/lane.h"
+#include "server/node_impl.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -35,6 +37,15 @@ static void node_main(struct env *env, void *arg)
     } else if (rc != 0) {
         world_fail(n->world, 22, "node %u did not start: %s (%d)", n->number, err, rc);
     }
+}
+
+struct sim_disk world_disk(const struct world *w)
+{
+    const struct world_profile *p = w->options.profile;
+    struct sim_disk d = {.sync_ns = {100000, 1500000}, .write_ns = {5000, 50000}, .read_ns = {20000, 200000}};
+    d.sync_ns = p->sync_ns.max != 0 ? p->sync_ns : d.sync_ns;
+    d.write_ns = p->write_ns.max != 0 ? p->write_ns : d.write_ns;
+    return d;
 }
 
 void world_start_node(struct world *w, struct world_node *n)
@@ -101,169 +112,15 @@ static void make_settings(struct world *w, struct world_node *n)
     s->flush_max = 32 << 10;
     s->disk_reserve = 256 << 10;
     s->cache = 1 << 20;
-    s->snapshot_bytes = 24 << 10;
-    s->trailing_bytes = 16 << 10;
+    const struct world_profile *p = w->options.profile;
+    s->snapshot_bytes = p->snapshot_bytes != 0 ? p->snapshot_bytes : 24 << 10;
+    s->trailing_bytes = p->trailing_bytes != 0 ? p->trailing_bytes : 16 << 10;
+    s->controller_nodes = p->controller_nodes != 0 ? p->controller_nodes : s->controller_nodes;
     snprintf(s->limits, sizeof s->limits, "off");
     snprintf(s->log_level, sizeof s->log_level, w->options.verbose ? "debug" : "error");
     s->test_disable_raft = w->options.disable_raft;
     s->test_disable_journal = w->options.disable_journal;
     s->test_disable_server = w->options.disable_server;
-}
-
-/* ---- reading the replicas at the end ---- */
-
-struct final_read {
-    struct world *world;
-    struct world_node *node;
-    uint32_t shard;
-    struct check_record *records;
-    size_t n, cap;
-    uint64_t trim;
-    bool begun, done, failed;
-};
-
-static uint64_t value_of(const struct batch_record *r)
-{
-    uint64_t v = 0;
-    if (r->data_len >= 8) {
-        memcpy(&v, r->data, 8);
-    }
-    return v;
-}
-
-static void on_final_batch(void *arg, uint64_t group, uint64_t first_offset, const void *data, uint32_t len, int status)
-{
-    (void)group;
-    struct final_read *f = arg;
-    if (status != 0) {
-        f->failed = true;
-        f->done = true;
-        return;
-    }
-    if (data == NULL) {
-        if (!f->begun) {
-            f->trim = first_offset;
-        }
-        f->done = true;
-        return;
-    }
-    struct batch_reader reader;
-    void *scratch = NULL;
-    size_t scratch_size = 0;
-    const char *why = NULL;
-    if (batch_reader_open(&reader, data, len, &scratch, &scratch_size, &why) != 0) {
-        world_fail(f->world, 1, "node %u shard %u: stored batch at %llu is malformed: %s", f->node->number, f->shard,
-                   (unsigned long long)first_offset, why != NULL ? why : "");
-        f->failed = true;
-        return;
-    }
-    if (!f->begun) {
-        f->begun = true;
-        f->trim = first_offset;
-    }
-    struct batch_record rec;
-    while (batch_reader_next(&reader, &rec) == 1) {
-        if (f->n == f->cap) {
-            f->cap = f->cap ? f->cap * 2 : 256;
-            f->records = xrealloc(f->records, f->cap * sizeof *f->records);
-        }
-        f->records[f->n++] = (struct check_record){rec.offset, value_of(&rec)};
-    }
-    free(scratch);
-}
-
-static void begin_final(void *arg)
-{
-    struct final_read *f = arg;
-    if (f->node->node != NULL) {
-        node_debug_read(f->node->node, workload_shard_group(f->world->workload, f->shard), on_final_batch, f);
-    }
-}
-
-/* As many replicas as there should be have the same end, and the shard's reader has reached it. */
-static bool shard_agrees(struct world *w, const struct final_read *reads, uint32_t shard)
-{
-    uint64_t top = 0;
-    unsigned at_top = 0, wanted = w->n_nodes < 3 ? w->n_nodes : 3;
-    for (unsigned i = 0; i < w->n_nodes; i++) {
-        const struct final_read *f = &reads[i * w->n_shards + shard];
-        if (f->done && !f->failed) {
-            at_top = f->trim + f->n > top ? 1 : at_top + (f->trim + f->n == top);
-            top = max_u64(top, f->trim + f->n);
-        }
-    }
-    return at_top >= wanted && workload_caught_up(w->workload, shard, top);
-}
-
-/* Reads every replica of every shard; true if all agree on the end and the readers have it all. */
-static bool read_finals(struct world *w, struct final_read *reads)
-{
-    for (unsigned i = 0; i < w->n_nodes; i++) {
-        for (uint32_t s = 0; s < w->n_shards; s++) {
-            struct final_read *f = &reads[i * w->n_shards + s];
-            free(f->records);
-            *f = (struct final_read){.world = w, .node = &w->nodes[i], .shard = s};
-            if (w->nodes[i].node == NULL) { /* a planned stop was still going on */
-                sim_run_until(w->sim, sim_now_ns(w->sim) + 200 * MS);
-                return false;
-            }
-            sim_call(node_env(w->nodes[i].node), sim_now_ns(w->sim), begin_final, f);
-        }
-    }
-    sim_run_until(w->sim, sim_now_ns(w->sim) + 200 * MS);
-    bool agree = true;
-    for (uint32_t s = 0; s < w->n_shards; s++) {
-        agree = agree && shard_agrees(w, reads, s);
-    }
-    return agree;
-}
-
-static void explain_ends(struct world *w, const struct final_read *reads)
-{
-    char text[400];
-    size_t at = 0;
-    for (uint32_t s = 0; s < w->n_shards; s++) {
-        if (shard_agrees(w, reads, s)) {
-            continue;
-        }
-        at += (size_t)snprintf(text + at, sizeof text - at, " shard %u (reader %llu):", s, (unsigned long long)workload_read_to(w->workload, s));
-        for (unsigned i = 0; i < w->n_nodes && at < sizeof text; i++) {
-            const struct final_read *f = &reads[i * w->n_shards + s];
-            at += (size_t)snprintf(text + at, sizeof text - at, f->done && !f->failed ? " %llu" : f->done ? " -" : " ?", (unsigned long long)(f->trim + f->n));
-        }
-        at = at < sizeof text ? at : sizeof text - 1;
-    }
-    world_fail(w, 21, "replicas or readers did not catch up within 20 s after healing; ends by node:%s", text);
-}
-
-static void judge(struct world *w, struct final_read *reads)
-{
-    for (unsigned i = 0; i < w->n_nodes * w->n_shards; i++) {
-        const struct final_read *f = &reads[i];
-        if (f->done && !f->failed) {
-            history_final(&w->history, (struct check_final){.shard = f->shard, .node = f->node->number, .trim = f->trim}, f->records, f->n);
-        }
-    }
-    struct check_summary summary;
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
-    check(&w->history, &summary, out);
-    fclose(out);
-    if (summary.anomalies > 0) {
-        if (w->result->message[0] == '\0') {
-            snprintf(w->result->message, sizeof w->result->message, "%.*s", 480, text);
-        }
-        w->result->anomalies += summary.anomalies;
-        for (unsigned k = 0; k < 32; k++) {
-            w->result->by_kind[k] += (unsigned)summary.by_kind[k];
-        }
-    }
-    free(text);
-    w->result->acked = summary.acked;
-    w->result->failed = summary.failed;
-    w->result->unknown = summary.unknown;
-    w->result->read = summary.records_read;
 }
 
 static bool wait_for(struct world *w, bool (*done)(struct world *w), uint64_t limit_ns)
@@ -290,6 +147,24 @@ static bool every_shard_acks(struct world *w)
     return true;
 }
 
+/* What is queued to a peer that is far behind is bounded (R9). */
+static void check_queues(struct world *w)
+{
+    uint64_t most = w->options.profile->queued_max;
+    for (unsigned i = 0; i < w->n_nodes && most != 0; i++) {
+        const struct node *n = w->nodes[i].up ? w->nodes[i].node : NULL;
+        for (unsigned k = 0; n != NULL && k < n->n_lanes; k++) {
+            struct links_stats s = {0};
+            if (n->lanes[k] != NULL && n->lanes[k]->groups != NULL) {
+                links_stats(groups_links(n->lanes[k]->groups), &s);
+            }
+            if (s.queued > most && w->result->message[0] == '\0') {
+                world_fail(w, 21, "node %u has %llu bytes queued to its peers", w->nodes[i].number, (unsigned long long)s.queued);
+            }
+        }
+    }
+}
+
 static bool drained(struct world *w) { return workload_drained(w->workload); }
 
 void run_seed(const struct world_options *o, struct world_result *r)
@@ -301,10 +176,13 @@ void run_seed(const struct world_options *o, struct world_result *r)
     w->result = r;
     history_init(&w->history);
     w->calm = (struct sim_net){.delay_ns = {50000, 500000}, .split_ppm = 20000};
+    if (o->profile->delay_ns.max != 0) {
+        w->calm.delay_ns = o->profile->delay_ns;
+    }
     struct sim_options so = {
         .seed = o->seed,
         .net = w->calm,
-        .disk = {.sync_ns = {100000, 1500000}, .write_ns = {5000, 50000}, .read_ns = {20000, 200000}},
+        .disk = world_disk(w),
         .log = o->verbose ? on_log : NULL,
         .exited = on_exit_of,
         .arg = w,
@@ -337,8 +215,10 @@ void run_seed(const struct world_options *o, struct world_result *r)
     if (o->faults != 0) {
         faults_begin(w, end);
     }
+    uint64_t step = o->profile->queued_max != 0 ? 10 * MS : SECOND;
     while (sim_now_ns(w->sim) < end) {
-        sim_run_until(w->sim, min_u64(end, sim_now_ns(w->sim) + SECOND));
+        sim_run_until(w->sim, min_u64(end, sim_now_ns(w->sim) + step));
+        check_queues(w);
     }
     faults_heal(w);
     w->healed_at = sim_now_ns(w->sim) + 1;
@@ -353,20 +233,7 @@ void run_seed(const struct world_options *o, struct world_result *r)
     if (!wait_for(w, drained, 30 * SECOND)) {
         world_fail(w, 21, "a put had no outcome 30 s after the last fault");
     }
-    struct final_read *reads = xcalloc(w->n_nodes * w->n_shards, sizeof *reads);
-    bool agree = false;
-    for (unsigned i = 0; i < 100 && !agree; i++) {
-        agree = read_finals(w, reads);
-    }
-    if (!agree) {
-        explain_ends(w, reads);
-    }
-    workload_finish(w->workload);
-    judge(w, reads);
-    for (unsigned i = 0; i < w->n_nodes * w->n_shards; i++) {
-        free(reads[i].records);
-    }
-    free(reads);
+    world_judge(w);
 out:
     r->trace_hash = sim_trace_hash(w->sim);
     r->events = sim_events(w->sim);

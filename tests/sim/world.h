@@ -29,8 +29,28 @@ enum fault_kind {
     FAULT_FLIP = 1 << 13,      /* damage on one node's disk only */
     FAULT_CORRUPT_NET = 1 << 14,
     FAULT_STOP = 1 << 15,      /* planned stop (SIGTERM) and restart */
-    FAULT_ALL = (1 << 16) - 1
+    FAULT_ALL = (1 << 16) - 1, /* the rest only in profiles that name them */
+    FAULT_WIPE = 1 << 16,      /* a node loses its disk and joins anew: one node only, the same as damage */
+    FAULT_DRAIN = 1 << 17      /* replicas are moved off a node, and back */
 };
+enum { FAULT_KINDS = 18 };
+
+/* A set of circumstances (profiles.c); zero: as without a profile. */
+struct world_profile {
+    const char *name, *text;
+    unsigned faults;           /* these and no others; each seed draws from them unless `fixed` */
+    bool fixed;
+    unsigned nodes, shards, seconds, operations;
+    unsigned tick_ms, tick_spread_ms;     /* between two strikes */
+    unsigned restart_ms;                  /* a crashed node is back within this */
+    uint32_t snapshot_bytes, trailing_bytes, record_bytes;
+    unsigned replicas, controller_nodes;
+    struct sim_range sync_ns, write_ns, delay_ns; /* of a healthy disk, of a calm network */
+    unsigned latency_max_ms;              /* no put may take longer */
+    uint64_t queued_max;                  /* bytes that a node may have queued to its peers */
+};
+const struct world_profile *profile_find(const char *name); /* NULL: unknown */
+void profiles_print(void);
 
 struct world_options {
     uint64_t seed;
@@ -39,6 +59,7 @@ struct world_options {
     unsigned seconds;          /* of faults; 0: 20 */
     unsigned operations;       /* puts per simulated second over all clients; 0: 30 to 50 by seed */
     unsigned faults;           /* fault kinds allowed; each seed draws from them */
+    const struct world_profile *profile; /* never NULL */
     unsigned disable_raft, disable_journal, disable_server; /* rules that are switched off */
     bool verbose;              /* logs of the nodes to stderr */
     bool fixed_faults;         /* all of `faults` on, no drawing */
@@ -76,6 +97,7 @@ struct world {
     struct workload *workload;
     char endpoints[256];
     uint64_t healed_at;        /* ns; when the last fault ended */
+    unsigned drained;          /* number of the node that is drained, 0: none */
 };
 
 void run_seed(const struct world_options *o, struct world_result *r);
@@ -84,6 +106,10 @@ void run_seed(const struct world_options *o, struct world_result *r);
 void world_fail(struct world *w, unsigned kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void world_start_node(struct world *w, struct world_node *n);
 void world_crash_node(struct world *w, struct world_node *n, enum sim_crash how);
+struct sim_disk world_disk(const struct world *w); /* a healthy one */
+
+/* finals.c */
+void world_judge(struct world *w);
 
 /* faults.c: strikes at random until `until_ns`, then heals everything. */
 void faults_begin(struct world *w, uint64_t until_ns);
@@ -100,6 +126,7 @@ bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end);
 uint64_t workload_read_to(const struct workload *l, uint32_t shard); /* next offset of the shard's reader */
 uint64_t workload_last_ack(const struct workload *l, uint32_t shard); /* ns of the last acknowledgement; 0: none */
 uint64_t workload_shard_group(const struct workload *l, uint32_t shard);
+void workload_drain(struct workload *l, unsigned node, bool on);      /* asks the cluster to drain a node, or to use it again */
 void workload_finish(struct workload *l);                             /* writes what is still open into the history as unknown */
 
 #endif

@@ -1,0 +1,206 @@
+/* finals.c: reads every replica at the end, and judges the history by what they hold.
+ *
+ * Which replicas there should be is what the controller's newest map says: replicas on their way in or out have to be done with by then. */
+#include "tests/sim/world.h"
+
+#include "proto/base.h"
+#include "server/node_impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MS 1000000ull
+
+/* One replica of one shard. */
+struct final_read {
+    struct world *world;
+    struct world_node *node;
+    uint32_t shard;
+    struct check_record *records;
+    size_t n, cap;
+    uint64_t trim;
+    bool begun, done, failed;
+};
+
+static uint64_t value_of(const struct batch_record *r)
+{
+    uint64_t v = 0;
+    if (r->data_len >= 8) {
+        memcpy(&v, r->data, 8);
+    }
+    return v;
+}
+
+static void on_final_batch(void *arg, uint64_t group, uint64_t first_offset, const void *data, uint32_t len, int status)
+{
+    (void)group;
+    struct final_read *f = arg;
+    if (status != 0) {
+        f->failed = true;
+        f->done = true;
+        return;
+    }
+    if (data == NULL) {
+        if (!f->begun) {
+            f->trim = first_offset;
+        }
+        f->done = true;
+        return;
+    }
+    struct batch_reader reader;
+    void *scratch = NULL;
+    size_t scratch_size = 0;
+    const char *why = NULL;
+    if (batch_reader_open(&reader, data, len, &scratch, &scratch_size, &why) != 0) {
+        world_fail(f->world, 1, "node %u shard %u: stored batch at %llu is malformed: %s", f->node->number, f->shard,
+                   (unsigned long long)first_offset, why != NULL ? why : "");
+        f->failed = true;
+        return;
+    }
+    if (!f->begun) {
+        f->begun = true;
+        f->trim = first_offset;
+    }
+    struct batch_record rec;
+    while (batch_reader_next(&reader, &rec) == 1) {
+        if (f->n == f->cap) {
+            f->cap = f->cap ? f->cap * 2 : 256;
+            f->records = xrealloc(f->records, f->cap * sizeof *f->records);
+        }
+        f->records[f->n++] = (struct check_record){rec.offset, value_of(&rec)};
+    }
+    free(scratch);
+}
+
+static void begin_final(void *arg)
+{
+    struct final_read *f = arg;
+    if (f->node->node != NULL && f->node->node->phase == NODE_PHASE_RUNNING) { /* else it is still joining, or stopping */
+        node_debug_read(f->node->node, workload_shard_group(f->world->workload, f->shard), on_final_batch, f);
+    }
+}
+
+static const struct map_shard *newest_shard(const struct world *w, uint32_t shard)
+{
+    const struct cluster_map *newest = NULL;
+    for (unsigned i = 0; i < w->n_nodes; i++) {
+        const struct cluster_map *m = w->nodes[i].node != NULL ? w->nodes[i].node->map : NULL;
+        newest = m != NULL && (newest == NULL || m->version > newest->version) ? m : newest;
+    }
+    return newest != NULL ? cluster_map_shard_by_group(newest, workload_shard_group(w->workload, shard)) : NULL;
+}
+
+static bool is_member(const struct map_shard *s, unsigned node)
+{
+    const struct map_replica *r = s != NULL ? cluster_map_replica(s, node) : NULL;
+    return r != NULL && !r->leaving && !r->joining;
+}
+
+/* As many replicas as there should be, no more, all with the same end, and the shard's reader has reached it. */
+static bool shard_agrees(struct world *w, const struct final_read *reads, uint32_t shard)
+{
+    unsigned replicas = w->options.profile->replicas != 0 ? w->options.profile->replicas : 3;
+    unsigned at_top = 0, wanted = w->n_nodes < replicas ? w->n_nodes : replicas;
+    const struct map_shard *map = newest_shard(w, shard);
+    if (map == NULL || map->n_replicas != wanted) {
+        return false;
+    }
+    uint64_t top = 0;
+    for (unsigned i = 0; i < w->n_nodes; i++) {
+        const struct final_read *f = &reads[i * w->n_shards + shard];
+        if (f->done && !f->failed && is_member(map, i + 1)) {
+            at_top = f->trim + f->n > top ? 1 : at_top + (f->trim + f->n == top);
+            top = max_u64(top, f->trim + f->n);
+        }
+    }
+    return at_top == wanted && workload_caught_up(w->workload, shard, top);
+}
+
+/* Reads every replica of every shard; true if all agree on the end and the readers have it all. */
+static bool read_finals(struct world *w, struct final_read *reads)
+{
+    for (unsigned i = 0; i < w->n_nodes; i++) {
+        for (uint32_t s = 0; s < w->n_shards; s++) {
+            struct final_read *f = &reads[i * w->n_shards + s];
+            free(f->records);
+            *f = (struct final_read){.world = w, .node = &w->nodes[i], .shard = s};
+            if (w->nodes[i].node == NULL) { /* a planned stop was still going on */
+                sim_run_until(w->sim, sim_now_ns(w->sim) + 200 * MS);
+                return false;
+            }
+            sim_call(node_env(w->nodes[i].node), sim_now_ns(w->sim), begin_final, f);
+        }
+    }
+    sim_run_until(w->sim, sim_now_ns(w->sim) + 200 * MS);
+    bool agree = true;
+    for (uint32_t s = 0; s < w->n_shards; s++) {
+        agree = agree && shard_agrees(w, reads, s);
+    }
+    return agree;
+}
+
+static void explain_ends(struct world *w, const struct final_read *reads)
+{
+    char text[400];
+    size_t at = 0;
+    for (uint32_t s = 0; s < w->n_shards; s++) {
+        if (shard_agrees(w, reads, s)) {
+            continue;
+        }
+        at += (size_t)snprintf(text + at, sizeof text - at, " shard %u (reader %llu):", s, (unsigned long long)workload_read_to(w->workload, s));
+        for (unsigned i = 0; i < w->n_nodes && at < sizeof text; i++) {
+            const struct final_read *f = &reads[i * w->n_shards + s];
+            at += (size_t)snprintf(text + at, sizeof text - at, f->done && !f->failed ? " %llu" : f->done ? " -" : " ?", (unsigned long long)(f->trim + f->n));
+        }
+        at = at < sizeof text ? at : sizeof text - 1;
+    }
+    world_fail(w, 21, "replicas or readers did not catch up within 20 s after healing; ends by node:%s", text);
+}
+
+static void judge(struct world *w, struct final_read *reads)
+{
+    for (unsigned i = 0; i < w->n_nodes * w->n_shards; i++) {
+        const struct final_read *f = &reads[i];
+        if (f->done && !f->failed && is_member(newest_shard(w, f->shard), f->node->number)) {
+            history_final(&w->history, (struct check_final){.shard = f->shard, .node = f->node->number, .trim = f->trim}, f->records, f->n);
+        }
+    }
+    struct check_summary summary;
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    check(&w->history, &summary, out);
+    fclose(out);
+    if (summary.anomalies > 0) {
+        if (w->result->message[0] == '\0') {
+            snprintf(w->result->message, sizeof w->result->message, "%.*s", 480, text);
+        }
+        w->result->anomalies += summary.anomalies;
+        for (unsigned k = 0; k < 32; k++) {
+            w->result->by_kind[k] += (unsigned)summary.by_kind[k];
+        }
+    }
+    free(text);
+    w->result->acked = summary.acked;
+    w->result->failed = summary.failed;
+    w->result->unknown = summary.unknown;
+    w->result->read = summary.records_read;
+}
+
+void world_judge(struct world *w)
+{
+    struct final_read *reads = xcalloc(w->n_nodes * w->n_shards, sizeof *reads);
+    bool agree = false;
+    for (unsigned i = 0; i < 100 && !agree; i++) {
+        agree = read_finals(w, reads);
+    }
+    if (!agree) {
+        explain_ends(w, reads);
+    }
+    workload_finish(w->workload);
+    judge(w, reads);
+    for (unsigned i = 0; i < w->n_nodes * w->n_shards; i++) {
+        free(reads[i].records);
+    }
+    free(reads);
+}
