@@ -10,9 +10,7 @@
 
 #include "proto/base.h"
 
-#define POLYNOMIAL 0x82f63b78u
-
-/* The table for byte i at distance k is linear in i: its 256 entries follow from those of the eight single bits. */
+/* For the polynomial 0x82f63b78 (bits reversed). The table for byte i at distance k is linear in i: its 256 entries follow from those of the eight single bits. */
 #define BIT(i, n, v) (((i) & (1 << (n))) ? (v) : 0u)
 #define E(i, a, b, c, d, e, f, g, h) \
     (BIT(i, 0, a) ^ BIT(i, 1, b) ^ BIT(i, 2, c) ^ BIT(i, 3, d) ^ BIT(i, 4, e) ^ BIT(i, 5, f) ^ BIT(i, 6, g) ^ BIT(i, 7, h))

@@ -225,7 +225,7 @@ static int load_recovered(struct group *g, const struct recovered_group *found)
         const struct recovered_entry *e = &rec->entries[i];
         void *bytes = NULL;
         if (e->index != group_log_last(&g->log) + 1 || e->damaged) {
-            return -EIO; /* grade (b): fetched from a peer before the group may start */
+            return -EIO; /* it cannot be read here: this replica must not vote, the caller tells it as lost */
         }
         rv = e->place.len > 0 ? journal_read_blocking(j, &e->place, &bytes) : 0;
         if (rv == 0) {

@@ -26,9 +26,7 @@ enum link_type {
     LINK_READ_INDEX_RESULT = 9, /* term, a = round, flags: LINK_GRANTED */
     LINK_SEED = 10,          /* ask for committed batches: a = from offset, b = to offset, c = bytes wished, d = request id */
     LINK_SEED_DATA = 11,     /* a = from offset, b = next offset, c = status (SLUICE_E_), d = request id; payload: whole batches */
-    LINK_FETCH_ENTRY = 12,   /* a = index, b = crc (grade b repair; answered by groups that have not started too) */
-    LINK_FETCH_ENTRY_DATA = 13,
-    LINK_CHUNK = 14
+    LINK_CHUNK = 14          /* a part of a larger record, see above. 12 and 13 are kept free for asking a peer for single damaged entries */
 };
 enum {
     LINK_DISRUPT = 1, LINK_PREVOTE = 2, LINK_GRANTED = 4, LINK_PREVOTE_KNOWN = 8,

@@ -190,7 +190,6 @@ static void push_bulk(struct links_peer *p, struct link_send *s)
     size_t n = link_record_size(&s->message) + s->message.payload_len;
     p->bulk_bytes += n;
     p->counts[k]++;
-    p->bytes[k] += n;
     p->links->stats.queued += n;
     links_peer_wake(p);
 }
@@ -257,12 +256,6 @@ void links_post(struct links *l, uint32_t node, const struct link_message *m)
     p->small_len += n;
     l->stats.records_sent++;
     links_peer_wake(p);
-}
-
-uint64_t links_queued(const struct links *l, uint32_t node, uint64_t group)
-{
-    const struct links_peer *p = links_peer_find(l, node);
-    return p == NULL ? 0 : p->bytes[links_counter(group)];
 }
 
 /* ---- the detector ---- */

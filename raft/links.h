@@ -7,8 +7,7 @@
  * Order: messages to one peer that concern one group are delivered in order or not at all (a lost connection loses what was unsent; the
  * sender's `done` tells). Small messages (votes, results, heartbeats of groups with nothing queued, read-index, liveness) overtake bulk ones of other
  * groups; records larger than 64 KiB go in chunks so that they never hold up the rest for long.
- * Back-pressure: at most `window` bytes queued per peer (and per group, see link_send.status -EAGAIN); at the bound bulk sends are refused, small ones
- * still go.
+ * Back-pressure: at most `window_peer` bytes queued per peer; at the bound bulk sends end with -EAGAIN, small ones still go.
  *
  * Detector: every link sends at least a liveness record every 50 ms (idle: that is all it sends). A peer is *down* at once when its connection to us is
  * reset, or ours is refused or reset, and after 800 ms of silence (doubled while our own loop was late); it is *up* with the next
@@ -30,7 +29,7 @@ struct links_options {
     uint8_t cluster_id[16];
     uint32_t node_id, lane, lanes;
     uint64_t incarnation;
-    uint64_t prior_end;            /* where this lane's journal ended in the life before (SAFETY F27) */
+    uint64_t prior_end;            /* where this lane's journal ended in the life before (rule F27) */
     unsigned liveness_ms;          /* 50 */
     unsigned silence_ms;           /* 800 */
     uint64_t window_peer;          /* bytes queued to one peer, default 4 MiB; never less than one largest record */
@@ -70,8 +69,6 @@ struct link_send {
 void links_send(struct links *l, uint32_t node, struct link_send *s);
 /* Copies a message without payload (or with a small one, up to 1 KiB). Dropped silently if the peer is not connected. */
 void links_post(struct links *l, uint32_t node, const struct link_message *m);
-/* Bytes of bulk messages queued to a peer and not yet on their way, for one group (an upper bound: groups share 256 counters): for flow control (R9). */
-uint64_t links_queued(const struct links *l, uint32_t node, uint64_t group);
 /* Counts the connections we opened to the peer; 0: none now. What was sent in another epoch may be lost. */
 uint64_t links_epoch(const struct links *l, uint32_t node);
 /* The peer's wall clock less ours in ms, as of its last liveness record; false: unknown. */
@@ -82,7 +79,7 @@ bool links_clock_offset(const struct links *l, uint32_t node, int64_t *offset_ms
 int links_receive(struct links *l, uint32_t from_node, void *payload, size_t n);
 /* From the server: a peer's connection was accepted or ended (reset). */
 void links_incoming(struct links *l, uint32_t from_node, uint64_t incarnation, bool open);
-/* Peers' positions, for SAFETY F27: the highest journal position that (node, lane, incarnation) acknowledged to us. Both ride in liveness records. */
+/* Peers' positions, for rule F27: the highest journal position that (node, lane, incarnation) acknowledged to us. Both ride in liveness records. */
 void links_set_journal_position(struct links *l, uint64_t durable);
 uint64_t links_peer_position(const struct links *l, uint32_t node, uint64_t *incarnation);
 

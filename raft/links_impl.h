@@ -63,7 +63,6 @@ struct links_peer {
     struct link_send *bulk, **bulk_tail;
     uint64_t bulk_bytes;
     uint32_t counts[LINKS_COUNTERS];
-    uint64_t bytes[LINKS_COUNTERS];
     struct links_frame *spare;
     struct env_task pump;
     bool dead;                     /* freed by the queued pump */

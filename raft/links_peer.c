@@ -80,7 +80,6 @@ static void pop_bulk(struct links_peer *p)
     s->next = NULL;
     p->bulk_bytes -= n;
     p->counts[k]--;
-    p->bytes[k] -= n;
     p->links->stats.queued -= n;
 }
 

@@ -2,7 +2,7 @@
  *
  * The controller's machine (lane 0) builds a new map after it applied entries; the node hands a reference to each lane by a message. Reference counts
  * are atomic; contents never change after publication. Nodes that are not members of the controller group hold a replica of it as standby,
- * so every node has the map from its own disk (SAFETY F36). */
+ * so every node has the map from its own disk (rule F36). */
 #ifndef SLUICE_CLUSTER_MAP_H
 #define SLUICE_CLUSTER_MAP_H
 

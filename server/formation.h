@@ -1,4 +1,4 @@
-/* formation.h: how a node finds its cluster: first formation, joining, coming back with an empty disk (SAFETY F5).
+/* formation.h: how a node finds its cluster: first formation, joining, coming back with an empty disk (rule F5).
  *
  * Runs before the journals are opened when the identity says "not formed", and at every start to read DATA/formation. The order in node.c:
  *

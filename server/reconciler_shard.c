@@ -3,7 +3,7 @@
  *   2. the group's configuration follows the map: members that are in no map go; joining ones come: spare -> standby -> voter when caught up -> JOINED; leaving ones go -> GONE
  *   3. a replica whose log is lost joins anew on its node; one on a node that is dead for long, elsewhere; one on a draining node moves
  *   4. the preferred leader: chosen anew if its node drains or stops; moved back to it when it is up, ready, and at the end of the log, not within 10 s of an election
- * Dead replicas are dropped from the map before their successor votes: the group's quorum needs the same live nodes either way (SAFETY F5: never the same id again). */
+ * Dead replicas are dropped from the map before their successor votes: the group's quorum needs the same live nodes either way (rule F5: never the same id again). */
 #include "server/controller_impl.h"
 
 enum { CAUGHT_UP_ENTRIES = 64, HYSTERESIS_MS = 10000, UP_STABLE_MS = 3000, JOINS_MAX = 8, NODE_STOPPED_MS = 5000 };

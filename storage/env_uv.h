@@ -11,7 +11,7 @@ int env_uv_run(struct env *env);
 /* After env_uv_run() returned. Ends helper threads; handles left open are abandoned. */
 void env_uv_close(struct env *env);
 /* How long a loop polls without blocking while traffic is on (microseconds; 0, the default: not at all). A loop that was
- * idle for 1 ms blocks (SAFETY.md F44's rule). */
+ * idle for 1 ms blocks, so that an idle node takes no processor time. */
 void env_uv_set_spin(struct env *env, unsigned spin_us);
 
 #endif

@@ -105,12 +105,12 @@ struct recovered_entry {
     struct place place;
     uint32_t crc;
     uint8_t type;
-    bool damaged;             /* known from its header, but the bytes are bad (grade a or b) */
+    bool damaged;             /* known from its header, but the bytes are bad */
 };
 struct recovered_group {
     uint64_t group, raft_id;
     bool removed;
-    bool lost;                /* grade (c): a header, term or vote of this group may be lost: it must not vote and joins anew */
+    bool lost;                /* a header, term or vote of this group may be gone: it must not vote and joins anew */
     bool has_term, has_snapshot;
     uint64_t term, vote;
     uint64_t snapshot_index, snapshot_term;
@@ -147,7 +147,7 @@ int journal_read_blocking(struct journal *j, const struct place *p, void **out);
  * ended. */
 void journal_close(struct journal *j);
 
-/* Queues. Never fails (R4): when the disk is nearly full the caller must have asked journal_space() before; on a disk error the process ends. */
+/* Queues. Never fails (R4: libraft cannot undo an append): when the disk is nearly full the caller must have asked journal_space() before; on a disk error the process ends. */
 void journal_append(struct journal *j, struct journal_append *a);
 /* Fires once everything appended so far is durable (like an empty append). */
 void journal_barrier(struct journal *j, struct journal_append *a);

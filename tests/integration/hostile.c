@@ -302,8 +302,12 @@ static void run(struct hostile *h, const struct attack *list, const char *part, 
         a->run(h);
         all_is_well(h, a->name);
         clock_gettime(CLOCK_MONOTONIC, &to);
-        printf("%s %s: %s (%u checks, %.1f s)\n", h->failures == failures ? "ok" : "FAIL:", part, a->name, h->checks - checks,
-               (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9);
+        uint64_t most = 0;
+        for (unsigned i = 0; i < h->n_pids; i++) {
+            most = max_u64(most, rss_kib(h->pids[i]));
+        }
+        printf("%s %s: %s (%u checks, %.1f s, %llu MiB)\n", h->failures == failures ? "ok" : "FAIL:", part, a->name, h->checks - checks,
+               (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9, (unsigned long long)most >> 10);
         fflush(stdout);
     }
 }

@@ -20,8 +20,8 @@ took=$(($(now_ms) - from))
 say "ready after $took ms (asking costs some of them)"
 check "well under a second even on a busy machine" [ "$took" -lt 1000 ]
 check "data is in ./sluice-data" [ -f "$at/sluice-data/identity" ]
-check "the node says that it is ready" grep -q 'is ready' "$at/log"
-check "it is not ready on another path" bash -c '! grep -qi "error" "$1/log"' sh "$at"
+check "the node says that it is ready" until_ok 2 grep -q 'is ready' "$at/log"
+check "and complains about nothing" bash -c '! grep -qi "error" "$1/log"' sh "$at"
 
 # ---- put and get ----
 seq 1 2000 | sed 's/^/line /' >"$work/input"

@@ -7,10 +7,10 @@
 #include "tests/sim/world.h"
 
 #include "proto/base.h"
+#include "tests/sim/memory.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,6 +42,9 @@ static void start(struct job *job, const struct world_options *base, uint64_t se
     job->pid = fork();
     if (job->pid == 0) {
         close(fds[0]);
+#ifdef SIM_MEMORY
+        memory_own_pages();
+#endif
         struct world_options o = *base;
         o.seed = seed;
         struct world_result r;
@@ -156,10 +159,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "sluice-sim: --jobs 1..64, --seeds A-B with A <= B\n");
         return 2;
     }
-    /* Memory that a seed gave back stays with the process: fetching it from the system again costs more than all that is done with it. */
-    mallopt(M_MMAP_THRESHOLD, 32 << 20);
-    mallopt(M_TRIM_THRESHOLD, 1 << 30);
-    mallopt(M_TOP_PAD, 4 << 20);
     struct job running[64];
     unsigned n = 0;
     struct totals t = {0};

@@ -165,6 +165,31 @@ static void check_queues(struct world *w)
     }
 }
 
+/* What each replica thinks: for whoever looks into a failing seed. */
+static void print_groups(struct world *w)
+{
+    for (unsigned i = 0; i < w->n_nodes; i++) {
+        const struct node *n = w->nodes[i].up ? w->nodes[i].node : NULL;
+        fprintf(stderr, "node %u: %s, phase %d\n", i + 1, n != NULL ? "up" : "down", n != NULL ? (int)n->phase : -1);
+        for (unsigned k = 0; n != NULL && k < n->n_lanes; k++) {
+            uint64_t cursor = 0;
+            struct groups *gs = n->lanes[k] != NULL ? n->lanes[k]->groups : NULL;
+            for (struct group *g; gs != NULL && (g = groups_next(gs, &cursor)) != NULL;) {
+                fprintf(stderr, "  group %llu id %llx: role %d term %llu leader %llx ready %d last %llu commit %llu; members", (unsigned long long)group_id(g),
+                        (unsigned long long)group_raft_id(g), (int)group_role(g), (unsigned long long)group_term(g), (unsigned long long)group_leader(g),
+                        group_ready(g), (unsigned long long)group_last_index(g), (unsigned long long)group_commit_index(g));
+                struct group_peer peers[16];
+                unsigned n_peers = group_peers(g, peers, 16);
+                for (unsigned p = 0; p < n_peers; p++) {
+                    fprintf(stderr, " %llx%s match %llu", (unsigned long long)peers[p].raft_id, peers[p].voter ? "" : peers[p].standby ? " (standby)" : " (spare)",
+                            (unsigned long long)peers[p].match_index);
+                }
+                fprintf(stderr, "\n");
+            }
+        }
+    }
+}
+
 static bool drained(struct world *w) { return workload_drained(w->workload); }
 
 void run_seed(const struct world_options *o, struct world_result *r)
@@ -227,6 +252,9 @@ void run_seed(const struct world_options *o, struct world_result *r)
             if (workload_last_ack(w->workload, s) < w->healed_at) {
                 world_fail(w, 21, "shard %u took no write within 15 s after healing", s);
             }
+        }
+        if (w->options.verbose) {
+            print_groups(w);
         }
     }
     workload_stop_puts(w->workload);
