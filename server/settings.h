@@ -1,5 +1,5 @@
-/* settings.h: every setting once: name (flag, environment SLUICE_NAME, file key), type, default, text. Tables, help, config file and docs come from
- * this list. Unknown settings are refused. */
+/* settings.h: every setting once: name (flag, environment SLUICE_NAME, file key), type, default, text. Tables and --help come from
+ * this list; tests/script/settings_doc.sh holds deploy/sluice.conf and deploy/README.md to it. Unknown settings are refused. */
 #ifndef SLUICE_SETTINGS_H
 #define SLUICE_SETTINGS_H
 
@@ -67,7 +67,7 @@ int settings_set(struct settings *s, const char *name, const char *value, char e
 int settings_load(struct settings *s, int argc, char **argv, char **environ, bool *help, char err[256]);
 /* Cross-checks: addresses, bounds that relate. */
 int settings_check(const struct settings *s, char err[256]);
-/* Calls back for every setting: help, docs, example config. */
+/* Calls back for every setting: the text of --help. */
 void settings_each(void (*cb)(void *arg, const char *name, const char *type, const char *def, const char *text), void *arg);
 
 #endif

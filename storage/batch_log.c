@@ -1,3 +1,4 @@
+/* The index of a shard's batches: an array in the order of offsets, searched by halves; reads of consecutive batches. */
 #include "storage/batch_log.h"
 
 #include <errno.h>

@@ -32,7 +32,7 @@ void batch_log_append(struct batch_log *b, const struct locator *l);
 int batch_log_insert(struct batch_log *b, const struct locator *l);
 /* First hole in [from, to): true and its bounds. */
 bool batch_log_hole(const struct batch_log *b, uint64_t from, uint64_t to, uint64_t *hole_from, uint64_t *hole_to);
-/* Starts over at `next` with nothing stored, first == next (a snapshot came by install; seeded batches in [first, next) stay). */
+/* A snapshot came by install: the log is [first, next) now. Of what is stored only batches in this range stay (seeded ones, or had before). */
 void batch_log_reset(struct batch_log *b, uint64_t first, uint64_t next);
 /* Forgets batches that lie wholly below `first`. */
 void batch_log_trim(struct batch_log *b, uint64_t first);

@@ -1,3 +1,4 @@
+/* The cache: a hash table of entries, slabs with counts of references, eviction as by a clock's hand. */
 #include "storage/cache.h"
 
 #include <stdlib.h>
@@ -9,8 +10,8 @@ enum { CACHE_BUCKETS_MIN = 256 };
 struct cache {
     uint64_t max, bytes;
     struct cache_entry **buckets;
-    size_t n_buckets, n_entries;
-    struct cache_entry *hand;
+    size_t n_buckets, n_entries, n_ring;
+    struct cache_entry *hand; /* into the ring of entries that nobody has pinned: what may be evicted */
 };
 
 static size_t bucket_of(const struct cache *c, uint64_t segment, uint32_t pos)
@@ -68,9 +69,23 @@ static void hash_remove(struct cache *c, struct cache_entry *e)
     e->dropped = true;
 }
 
-static void entry_free(struct cache *c, struct cache_entry *e)
+/* Behind the hand: the last one that it will come to. */
+static void ring_add(struct cache *c, struct cache_entry *e)
 {
-    sluice_assert(e->dropped && e->pins == 0);
+    if (c->hand == NULL) {
+        e->clock_next = e->clock_prev = e;
+        c->hand = e;
+    } else {
+        e->clock_next = c->hand;
+        e->clock_prev = c->hand->clock_prev;
+        e->clock_prev->clock_next = e;
+        c->hand->clock_prev = e;
+    }
+    c->n_ring++;
+}
+
+static void ring_remove(struct cache *c, struct cache_entry *e)
+{
     if (e->clock_next == e) {
         c->hand = NULL;
     } else {
@@ -80,6 +95,23 @@ static void entry_free(struct cache *c, struct cache_entry *e)
             c->hand = e->clock_next;
         }
     }
+    e->clock_next = e->clock_prev = NULL;
+    c->n_ring--;
+}
+
+static void pin(struct cache *c, struct cache_entry *e)
+{
+    if (e->pins++ == 0) {
+        ring_remove(c, e);
+    }
+}
+
+static void entry_free(struct cache *c, struct cache_entry *e)
+{
+    sluice_assert(e->dropped && e->pins == 0);
+    if (e->clock_next != NULL) {
+        ring_remove(c, e);
+    }
     c->n_entries--;
     cache_slab_unref(c, e->slab);
     free(e);
@@ -87,14 +119,11 @@ static void entry_free(struct cache *c, struct cache_entry *e)
 
 static void evict(struct cache *c)
 {
-    /* Two rounds: the first takes away the mark of use, the second evicts. What is still there then is pinned. */
-    size_t steps = 2 * c->n_entries;
+    /* Two rounds at most: the first takes away the mark of use, the second evicts. */
+    size_t steps = 2 * c->n_ring;
     while (c->bytes > c->max && c->hand != NULL && steps-- > 0) {
         struct cache_entry *e = c->hand;
         c->hand = e->clock_next;
-        if (e->pins > 0) {
-            continue;
-        }
         if (e->used) {
             e->used = false;
             continue;
@@ -128,7 +157,7 @@ struct cache_entry *cache_get(struct cache *c, uint64_t segment, uint32_t pos, u
     if (e == NULL || e->len != len) {
         return NULL;
     }
-    e->pins++;
+    pin(c, e);
     e->used = true;
     return e;
 }
@@ -138,7 +167,7 @@ struct cache_entry *cache_put(struct cache *c, uint64_t segment, uint32_t pos, u
     struct cache_entry *e = *hash_find(c, segment, pos);
     if (e != NULL) {
         sluice_assert(e->len == len); /* a place is written once per use of a segment */
-        e->pins++;
+        pin(c, e);
         return e;
     }
     e = calloc(1, sizeof *e);
@@ -158,16 +187,6 @@ struct cache_entry *cache_put(struct cache *c, uint64_t segment, uint32_t pos, u
     struct cache_entry **at = &c->buckets[bucket_of(c, segment, pos)];
     e->hash_next = *at;
     *at = e;
-    if (c->hand == NULL) {
-        e->clock_next = e->clock_prev = e;
-        c->hand = e;
-    } else {
-        /* Behind the hand: the last one that it will come to. */
-        e->clock_next = c->hand;
-        e->clock_prev = c->hand->clock_prev;
-        e->clock_prev->clock_next = e;
-        c->hand->clock_prev = e;
-    }
     c->n_entries++;
     evict(c);
     return e;
@@ -180,6 +199,7 @@ void cache_unpin(struct cache *c, struct cache_entry *e)
     if (e->pins == 0 && e->dropped) {
         entry_free(c, e);
     } else if (e->pins == 0) {
+        ring_add(c, e);
         evict(c);
     }
 }

@@ -1,3 +1,4 @@
+/* The identity file: its bytes, taking the folder at start, and replacing the file (layout: README.md). */
 #include "storage/identity.h"
 
 #include <errno.h>

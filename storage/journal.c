@@ -1,3 +1,4 @@
+/* Opening, closing and appending: which block takes a record, and where in it; barriers, space, numbers. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

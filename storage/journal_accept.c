@@ -1,3 +1,4 @@
+/* Recovery, one segment: what a scan or a footer tells is judged (torn tail or damage) and noted for the replay. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>

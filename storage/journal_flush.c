@@ -1,3 +1,4 @@
+/* Units (blocks and segment headers) on their way to the disk: encoded, written and synced, at most two at a time, told in order. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

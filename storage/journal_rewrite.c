@@ -1,3 +1,4 @@
+/* Recovery after an I/O error: what is really on the disk of the newest segment is written anew into a fresh one (F3). */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -1,3 +1,4 @@
+/* Recovery, reading: finds the blocks of a segment file by their headers, or by its footer, in whatever state the file is. */
 #include <errno.h>
 #include <stdlib.h>
 

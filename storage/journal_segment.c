@@ -1,3 +1,4 @@
+/* Segments: the list, files, the pool of files to be used again, warming them in the background, pins. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

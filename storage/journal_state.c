@@ -1,3 +1,4 @@
+/* What the journal keeps in memory per group: the newest state records, and the truncates that still matter. */
 #include <stdlib.h>
 
 #include "storage/journal_impl.h"

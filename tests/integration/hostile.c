@@ -1,6 +1,6 @@
 /* sluice-hostile: a client that means harm. hostile.sh starts the nodes, fills a stream and runs it.
  *
- *   sluice-hostile --endpoint HOST:PORT --stream NAME --pid PID [--pid PID ...] [--rss-max MIB] [--only PART]
+ *   sluice-hostile --endpoint HOST:PORT --stream NAME --pid PID [--pid PID ...] [--rss-max MIB] [--only PART|ATTACK]
  *   sluice-hostile hold HOST:PORT N      holds N connections until the standard input ends
  *
  * After each attack: every process lives, its memory is bounded, the node answers, and cluster and records are what they were. */
@@ -281,7 +281,17 @@ static bool learn(struct hostile *h)
     sluice__cluster_status_reply__free_unpacked(c, NULL);
     answer_free(&a);
     for (uint32_t i = 0; i < h->n_shards; i++) {
-        if (!read_shard(h, fd, i, &h->shards[i].end, &h->shards[i].sum, "nothing yet")) {
+        int leader = dial_client(h->shards[i].leader);
+        bool read = leader >= 0 && read_shard(h, leader, i, &h->shards[i].end, &h->shards[i].sum, "nothing yet");
+        close(leader);
+        /* A follower hears of the last commits with the next heartbeat. */
+        uint64_t end = 0;
+        uint32_t sum;
+        for (int tries = 0; read && end != h->shards[i].end && tries < 100; tries++) {
+            read = read_shard(h, fd, i, &end, &sum, "nothing yet");
+            pause_ms(100);
+        }
+        if (!read || end != h->shards[i].end) {
             return false;
         }
         printf("shard %u: %llu records, led by %s\n", i, (unsigned long long)h->shards[i].end, h->shards[i].leader);
@@ -292,10 +302,10 @@ static bool learn(struct hostile *h)
 
 static void run(struct hostile *h, const struct attack *list, const char *part, const char *only)
 {
-    if (only != NULL && strcmp(only, part) != 0) {
-        return;
-    }
     for (const struct attack *a = list; a->name != NULL; a++) {
+        if (only != NULL && strcmp(only, part) != 0 && strcmp(only, a->name) != 0) {
+            continue;
+        }
         unsigned failures = h->failures, checks = h->checks;
         struct timespec from, to;
         clock_gettime(CLOCK_MONOTONIC, &from);
@@ -314,7 +324,7 @@ static void run(struct hostile *h, const struct attack *list, const char *part, 
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sluice-hostile --endpoint HOST:PORT --stream NAME --pid PID [--pid PID ...] [--rss-max MIB] [--only frames|messages|batches|crowd]\n"
+    fprintf(stderr, "usage: sluice-hostile --endpoint HOST:PORT --stream NAME --pid PID [--pid PID ...] [--rss-max MIB] [--only frames|messages|batches|crowd|ATTACK]\n"
                     "       sluice-hostile hold HOST:PORT N\n");
     return 2;
 }

@@ -2,7 +2,7 @@
  *
  * Nodes that crash never give back what they had, as in the real world only the end of a process does. So a seed's memory only grows, by some 20 MiB, and with the
  * usual allocator a third of the simulator's time went into the system's page faults. Here memory is cut off one reservation made of huge pages,
- * and freed blocks wait in a list per size for the next one of that size. Sanitizer builds leave this file out: they bring an allocator that looks for mistakes. */
+ * freed blocks wait in a list per size for the next one of that size, and the next seed of the process begins again at the start. Sanitizer builds leave this file out: they bring an allocator that looks for mistakes. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdbool.h>
@@ -39,6 +39,7 @@ struct free_piece {
 /* The allocator's state cannot be anywhere but here: malloc() takes no context. */
 static struct {
     char *next, *end;
+    char *begin, *used; /* of the seeds in this process: where they begin, and how far memory is no longer zeros */
     struct free_piece *free[CLASSES];
 } memory;
 
@@ -81,7 +82,7 @@ static bool reserve(void)
     return true;
 }
 
-/* *fresh: from the system, so all zeros. */
+/* *fresh: never used, so all zeros. */
 static struct block *piece_get(size_t n, bool *fresh)
 {
     unsigned c = n > (RESERVED >> 1) ? CLASSES : class_of(n);
@@ -89,7 +90,7 @@ static struct block *piece_get(size_t n, bool *fresh)
         return NULL;
     }
     struct free_piece *p = memory.free[c];
-    *fresh = p == NULL;
+    *fresh = false;
     if (p != NULL) {
         memory.free[c] = p->next;
     } else {
@@ -101,6 +102,7 @@ static struct block *piece_get(size_t n, bool *fresh)
             return NULL;
         }
         p = (struct free_piece *)memory.next;
+        *fresh = memory.next >= memory.used;
         memory.next += size;
     }
     p->header = (struct block){.class = c, .capacity = class_size(c)};
@@ -116,9 +118,14 @@ static struct block *header_of(void *p)
     return b;
 }
 
-void memory_own_pages(void)
+void memory_begin_seed(void)
 {
-    memory.next = (char *)(((uintptr_t)memory.next + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+    if (memory.begin == NULL) { /* beyond what the parent ever wrote to */
+        memory.begin = (char *)(((uintptr_t)memory.next + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+        memory.used = memory.begin;
+    }
+    memory.used = memory.next > memory.used ? memory.next : memory.used;
+    memory.next = memory.begin;
     memset(memory.free, 0, sizeof memory.free);
 }
 

@@ -2,7 +2,7 @@
 #ifndef SLUICE_TESTS_SIM_MEMORY_H
 #define SLUICE_TESTS_SIM_MEMORY_H
 
-/* After fork(), in the child: what is allocated from here on lies in pages that the parent never touched, as writing to one of those means copying it. */
-void memory_own_pages(void);
+/* In a child process, before each seed: everything that this function's last call was followed by is given up, what the parent had stays. */
+void memory_begin_seed(void);
 
 #endif

@@ -1,4 +1,7 @@
-/* sim_main.c: sluice-sim: plays seeds, each in a process of its own, and prints those that fail.
+/* sim_main.c: sluice-sim: plays seeds, a few in each of its child processes, and prints those that fail.
+ *
+ * A child plays one seed after the other in the same memory, because fresh pages cost more than they should (memory.c). A seed that fails there, or ends the child,
+ * is played again in a child of its own, and that verdict is the one that counts: so each failure that is reported can be repeated with --seed.
  *
  * sluice-sim --seeds A-B [--jobs N] [--nodes N] [--shards N] [--seconds N] [--operations N] [--faults MASK] [--repeat]
  *            [--profile NAME] [--disable-raft MASK] [--disable-journal MASK] [--disable-server MASK] [--expect-harm] [--verbose]
@@ -19,7 +22,14 @@
 #include <time.h>
 #include <unistd.h>
 
-struct job { pid_t pid; int fd; uint64_t seed; };
+enum { BATCH_MAX = 8, JOBS_MAX = 64, RUNNING_MAX = JOBS_MAX * (BATCH_MAX + 1) };
+
+struct job {
+    pid_t pid;
+    int fd;
+    uint64_t seed, last;
+    uint64_t after; /* not 0: this seed failed in a child that had begun with that one */
+};
 
 struct totals { uint64_t seeds, failed, simulated_ns, events, acked, unknown, faults, crashes; };
 
@@ -30,7 +40,28 @@ static double seconds_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void start(struct job *job, const struct world_options *base, uint64_t seed, bool repeat)
+static void play(const struct world_options *o, bool repeat, struct world_result *r)
+{
+#ifdef SIM_MEMORY
+    memory_begin_seed();
+#endif
+    run_seed(o, r);
+    if (!repeat) {
+        return;
+    }
+#ifdef SIM_MEMORY
+    memory_begin_seed();
+#endif
+    struct world_result again;
+    run_seed(o, &again);
+    if (again.trace_hash != r->trace_hash && r->anomalies == 0) {
+        r->anomalies = 1;
+        snprintf(r->message, sizeof r->message, "not deterministic: trace %016llx, then %016llx", (unsigned long long)r->trace_hash,
+                 (unsigned long long)again.trace_hash);
+    }
+}
+
+static void start(struct job *job, const struct world_options *base, bool repeat)
 {
     int fds[2];
     if (pipe(fds) != 0) {
@@ -38,60 +69,79 @@ static void start(struct job *job, const struct world_options *base, uint64_t se
         exit(1);
     }
     fflush(NULL);
-    job->seed = seed;
     job->pid = fork();
     if (job->pid == 0) {
         close(fds[0]);
-#ifdef SIM_MEMORY
-        memory_own_pages();
-#endif
-        struct world_options o = *base;
-        o.seed = seed;
-        struct world_result r;
-        run_seed(&o, &r);
-        if (repeat) {
-            struct world_result again;
-            run_seed(&o, &again);
-            if (again.trace_hash != r.trace_hash && r.anomalies == 0) {
-                r.anomalies = 1;
-                snprintf(r.message, sizeof r.message, "not deterministic: trace %016llx, then %016llx", (unsigned long long)r.trace_hash,
-                         (unsigned long long)again.trace_hash);
+        for (uint64_t seed = job->seed; seed <= job->last; seed++) {
+            struct world_options o = *base;
+            o.seed = seed;
+            struct world_result r;
+            play(&o, repeat, &r);
+            if (write(fds[1], &r, sizeof r) != (ssize_t)sizeof r) { /* a pipe holds all the results of a batch */
+                _exit(1);
             }
         }
-        ssize_t n = write(fds[1], &r, sizeof r);
-        _exit(n == (ssize_t)sizeof r ? 0 : 1);
+        _exit(0);
     }
     close(fds[1]);
     job->fd = fds[0];
 }
 
-static void finish(struct job *job, int status, struct totals *t, bool quiet)
+static void count(struct totals *t, const struct world_result *r)
 {
-    struct world_result r;
-    memset(&r, 0, sizeof r);
-    ssize_t n = read(job->fd, &r, sizeof r);
-    close(job->fd);
     t->seeds++;
-    if (n != (ssize_t)sizeof r) {
-        t->failed++;
-        if (!quiet) {
-            printf("seed %llu: FAIL: the process ended with %s %d before the verdict\n", (unsigned long long)job->seed,
-                   WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-        }
+    t->simulated_ns += r->simulated_ns;
+    t->events += r->events;
+    t->acked += r->acked;
+    t->unknown += r->unknown;
+    t->faults += r->faults;
+    t->crashes += r->crashes;
+}
+
+/* The verdict on a seed whose child had played nothing before it. r == NULL: the child ended first. */
+static void judge_alone(const struct job *job, const struct world_result *r, int status, struct totals *t, bool quiet)
+{
+    static const struct world_result nothing;
+    count(t, r != NULL ? r : &nothing);
+    if (r != NULL && r->anomalies == 0 && job->after == 0) {
         return;
     }
-    t->simulated_ns += r.simulated_ns;
-    t->events += r.events;
-    t->acked += r.acked;
-    t->unknown += r.unknown;
-    t->faults += r.faults;
-    t->crashes += r.crashes;
-    if (r.anomalies > 0) {
-        t->failed++;
-        if (!quiet) {
-            printf("seed %llu: FAIL: %llu anomalies: %s\n", (unsigned long long)r.seed, (unsigned long long)r.anomalies, r.message);
+    t->failed++;
+    if (quiet) {
+        return;
+    }
+    printf("seed %llu: FAIL: ", (unsigned long long)job->seed);
+    if (r == NULL) {
+        printf("the process ended with %s %d before the verdict\n", WIFSIGNALED(status) ? "signal" : "status",
+               WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    } else if (r->anomalies > 0) {
+        printf("%llu anomalies: %s\n", (unsigned long long)r->anomalies, r->message);
+    } else {
+        printf("only in a process that had played the seeds from %llu on: something reads memory that it never wrote\n", (unsigned long long)job->after);
+    }
+}
+
+/* Takes the results of a child that has ended; starts over what it left. */
+static void finish(struct job job, int status, struct totals *t, bool quiet, struct job *left, unsigned *n_left)
+{
+    uint64_t first = job.seed;
+    for (; job.seed <= job.last; job.seed++) {
+        struct world_result r;
+        bool ended = read(job.fd, &r, sizeof r) != (ssize_t)sizeof r;
+        bool fails = ended || r.anomalies > 0;
+        if (job.seed == first) {
+            judge_alone(&job, ended ? NULL : &r, status, t, quiet);
+        } else if (fails) {
+            left[(*n_left)++] = (struct job){.seed = job.seed, .last = job.seed, .after = first};
+        } else {
+            count(t, &r);
+        }
+        if (ended && job.seed < job.last) {
+            left[(*n_left)++] = (struct job){.seed = job.seed + 1, .last = job.last};
+            break;
         }
     }
+    close(job.fd);
     fflush(stdout);
 }
 
@@ -155,18 +205,21 @@ int main(int argc, char **argv)
         default: return 2;
         }
     }
-    if (jobs < 1 || jobs > 64 || last < first) {
+    if (jobs < 1 || jobs > JOBS_MAX || last < first) {
         fprintf(stderr, "sluice-sim: --jobs 1..64, --seeds A-B with A <= B\n");
         return 2;
     }
-    struct job running[64];
+    static struct job running[RUNNING_MAX];
     unsigned n = 0;
     struct totals t = {0};
     double begun = seconds_now();
-    uint64_t next = first;
+    uint64_t next = first, batch = (last - first) / (jobs * 4) + 1;
+    batch = min_u64(batch, BATCH_MAX);
     while (next <= last || n > 0) {
         while (n < jobs && next <= last && !(expect_harm && t.failed > 0)) {
-            start(&running[n++], &o, next++, repeat);
+            running[n] = (struct job){.seed = next, .last = min_u64(last, next + batch - 1)};
+            next = running[n].last + 1;
+            start(&running[n++], &o, repeat);
         }
         if (n == 0) {
             break;
@@ -175,8 +228,13 @@ int main(int argc, char **argv)
         pid_t pid = waitpid(-1, &status, 0);
         for (unsigned i = 0; i < n; i++) {
             if (running[i].pid == pid) {
-                finish(&running[i], status, &t, expect_harm);
+                struct job ended = running[i];
                 running[i] = running[--n];
+                unsigned before = n;
+                finish(ended, status, &t, expect_harm, running, &n);
+                for (unsigned k = before; k < n; k++) {
+                    start(&running[k], &o, repeat);
+                }
                 break;
             }
         }

@@ -51,6 +51,7 @@ struct workload {
     struct pending open;         /* list head */
     uint64_t next_value, n_open;
     bool ready, running, stopped;
+    uint8_t data[64 << 10];      /* of the put that is being made */
 };
 
 static uint64_t now(const struct workload *l) { return sim_now_ns(l->world->sim); }
@@ -91,7 +92,7 @@ static void put_done(const struct sluice_put_result *r, void *user)
 static void put_one(struct producer *p)
 {
     struct workload *l = p->workload;
-    uint8_t data[64 << 10];
+    uint8_t *data = l->data;
     uint64_t value = ++l->next_value;
     memset(data, (int)(value & 0xff), 4096);
     memcpy(data, &value, sizeof value);
@@ -99,7 +100,7 @@ static void put_one(struct producer *p)
     int key_len = snprintf(key, sizeof key, "k%llu", (unsigned long long)env_random_below(l->producer_env, 1000));
     size_t len = 8 + env_random_below(l->producer_env, env_random_below(l->producer_env, 20) == 0 ? 4000 : 200);
     if (l->world->options.profile->record_bytes != 0) {
-        len = min_u64(l->world->options.profile->record_bytes, sizeof data);
+        len = min_u64(l->world->options.profile->record_bytes, sizeof l->data);
         for (size_t i = 8; i + 8 <= len; i += 8) { /* does not compress */
             put_u64(data + i, (value + i) * 0x9e3779b97f4a7c15u);
         }
