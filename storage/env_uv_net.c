@@ -17,6 +17,7 @@
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <unistd.h>
 
 #define READ_BUF_BYTES ((size_t)256 * 1024)
@@ -31,6 +32,7 @@ struct conn {
     struct addrinfo *addrs; /* result of the look-up */
     struct addrinfo *next_addr;
     bool looking_up;
+    uint16_t localhost_port; /* not 0: the name is "localhost", which is the loopback address even where nobody resolves it (RFC 6761) */
     bool tcp_open;   /* the handle is initialised and not yet wholly closed: always, but between two addresses */
     bool connected;
     bool closing;    /* env_conn_close() was called */
@@ -500,6 +502,14 @@ static void lookup_done(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
         return;
     }
     env_uv_touch(c->e, true);
+    if (status != 0 && c->localhost_port != 0) {
+        struct sockaddr_in loopback = {.sin_family = AF_INET, .sin_port = htons(c->localhost_port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        status = uv_tcp_connect(&c->connect_req, &c->tcp, (const struct sockaddr *)&loopback, connect_done);
+        if (status != 0) {
+            told(c, status);
+        }
+        return;
+    }
     if (status != 0) {
         told(c, lookup_error(status));
         return;
@@ -524,6 +534,7 @@ int env_uv_connect(struct env *env, struct env_conn *conn, const char *host, uin
         freeaddrinfo(res);
     } else {
         hints.ai_flags = AI_NUMERICSERV;
+        c->localhost_port = strcasecmp(host, "localhost") == 0 ? port : 0;
         rc = uv_getaddrinfo(&c->e->loop, &c->lookup_req, lookup_done, host, service, &hints);
         c->looking_up = rc == 0;
     }

@@ -21,7 +21,7 @@
 #include "storage/journal_format.h"
 
 enum {
-    JOURNAL_IN_FLIGHT_MAX = 2,             /* F46 */
+    JOURNAL_IN_FLIGHT_MAX = 2,             /* blocks being written at once; what comes meanwhile gathers in the next one */
     JOURNAL_PATH_MAX = 512,
     JOURNAL_RECORD_MAX = 1 << 30,          /* bytes of one record; places are 32 bits wide */
     JOURNAL_READ_AHEAD = 256 * 1024,

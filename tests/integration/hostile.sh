@@ -18,7 +18,8 @@ for n in 1 2 3; do
     pids+=(--pid "$(node_pid "$dir" "$n")")
 done
 status=0
-"$hostile" --endpoint "$endpoint" --stream victim "${pids[@]}" --rss-max 512 || status=$?
+# 30 readers that may each have 1024 answers under way are the most that is held at a time.
+"$hostile" --endpoint "$endpoint" --stream victim "${pids[@]}" --rss-max 768 || status=$?
 check "the node withstands sluice-hostile" [ "$status" -eq 0 ]
 check "the CLI reads everything" exits 0 "$sluice" get victim
 check "as it was put" same_lines "$work/input" "$work/out"

@@ -12,8 +12,6 @@ static const struct world_profile profiles[] = {
     {.name = "", .text = "no profile"},
     {.name = "slow-disk", .text = "votes and entries leave long before they are durable; power cuts",
      .faults = FAULT_POWER | FAULT_POWER_ALL | FAULT_KILL | APART | FAULT_SLOW_DISK, .nodes = 3, .shards = 4, .sync_ns = {10 * MS, 150 * MS}},
-    {.name = "burst", .text = "a stream of writes that never pauses, long ways, no faults",
-     .nodes = 3, .shards = 1, .seconds = 5, .operations = 2000, .delay_ns = {3 * MS, 3 * MS}, .latency_max_ms = 1000},
     {.name = "full-disk", .text = "disks that are nearly full, much data",
      .faults = FAULT_NOSPACE | FAULT_KILL | APART, .nodes = 3, .shards = 2, .operations = 300},
     {.name = "installs", .text = "snapshots every few entries, nodes that lose their disks, slow disks, leaders that die",

@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH_MAX = 8, JOBS_MAX = 64, RUNNING_MAX = JOBS_MAX * (BATCH_MAX + 1) };
+enum { BATCH_MAX = 32, JOBS_MAX = 64, RUNNING_MAX = JOBS_MAX * (BATCH_MAX + 1) };
 
 struct job {
     pid_t pid;

@@ -78,10 +78,6 @@ static void put_done(const struct sluice_put_result *r, void *user)
     if (result == CHECK_OK && r->shard < SHARDS_MAX) {
         l->last_ack[r->shard] = p->start;
     }
-    uint64_t latency_ms = (now(l) - p->start) / MS, bound = l->world->options.profile->latency_max_ms;
-    if (bound != 0 && latency_ms > bound && l->world->result->message[0] == '\0') {
-        world_fail(l->world, 21, "a put to shard %u took %llu ms", r->shard, (unsigned long long)latency_ms);
-    }
     p->next->previous = p->previous;
     p->previous->next = p->next;
     l->n_open--;

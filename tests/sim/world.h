@@ -46,7 +46,6 @@ struct world_profile {
     uint32_t snapshot_bytes, trailing_bytes, record_bytes;
     unsigned replicas, controller_nodes;
     struct sim_range sync_ns, write_ns, delay_ns; /* of a healthy disk, of a calm network */
-    unsigned latency_max_ms;              /* no put may take longer */
     uint64_t queued_max;                  /* bytes that a node may have queued to its peers */
 };
 const struct world_profile *profile_find(const char *name); /* NULL: unknown */
