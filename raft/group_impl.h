@@ -98,6 +98,7 @@ struct send_req {
     raft_io_send_cb cb;
     unsigned refs;
     int status;
+    uint64_t to;     /* AppendEntries: the replica it goes to; else 0 */
     void *data;      /* freed with it */
 };
 

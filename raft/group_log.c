@@ -37,17 +37,22 @@ uint64_t group_log_bytes_to(const struct group_log *l, uint64_t index)
     return group_log_at(l, min_u64(index, group_log_last(l)))->bytes;
 }
 
+/* cap: a power of two, room for all slots. */
+static void resize(struct group_log *l, size_t cap)
+{
+    struct slot *slots = xmalloc(cap * sizeof *slots);
+    for (uint64_t i = l->first; i < l->first + l->n; i++) {
+        slots[i & (cap - 1)] = l->slots[i & (l->cap - 1)];
+    }
+    free(l->slots);
+    l->slots = slots;
+    l->cap = cap;
+}
+
 struct slot *group_log_push(struct group_log *l, uint64_t term, uint8_t type, uint32_t len, const struct place *place)
 {
     if (l->n == l->cap) {
-        size_t cap = l->cap == 0 ? 16 : 2 * l->cap;
-        struct slot *slots = xmalloc(cap * sizeof *slots);
-        for (uint64_t i = l->first; i < l->first + l->n; i++) {
-            slots[i & (cap - 1)] = l->slots[i & (l->cap - 1)];
-        }
-        free(l->slots);
-        l->slots = slots;
-        l->cap = cap;
+        resize(l, l->cap == 0 ? 16 : 2 * l->cap);
     }
     uint64_t index = l->first + l->n;
     uint64_t before = group_log_bytes_to(l, index - 1);
@@ -77,13 +82,6 @@ void group_log_trim(struct group_log *l, uint64_t first)
     l->n -= first - l->first;
     l->first = first;
     if (l->cap > 1024 && l->n < l->cap / 8) {
-        size_t cap = l->cap / 4;
-        struct slot *slots = xmalloc(cap * sizeof *slots);
-        for (uint64_t i = l->first; i < l->first + l->n; i++) {
-            slots[i & (cap - 1)] = l->slots[i & (l->cap - 1)];
-        }
-        free(l->slots);
-        l->slots = slots;
-        l->cap = cap;
+        resize(l, l->cap / 4);
     }
 }

@@ -153,6 +153,12 @@ static void receive_append_result(struct group *g, const struct link_message *m)
         if (m->a != 0) {
             group_peer(g, m->from)->sent_end = 0; /* what is under way will be refused as well */
         } else if (!group_take_ack(g, m->from, &msg.append_entries_result)) {
+            /* Kept back by R3: libraft would send the next window of a long log only with the next heartbeat. */
+            struct raft_progress *p = progress_of(g, m->from);
+            if (p != NULL && p->state == PROGRESS_PROBE && group_peer(g, m->from)->sent_end < group_log_last(&g->log)) {
+                p->last_send = 0;
+                g->tick(&g->io);
+            }
             return;
         }
         struct raft_progress *p = progress_of(g, m->from), before = *p;

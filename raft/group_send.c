@@ -43,10 +43,21 @@ bool group_run_sent(struct group *g)
     return any;
 }
 
+/* Told that a probe was lost, libraft would begin again behind what it knows to match: at entry 1, as long as R3's gate keeps all acknowledgements from it. It
+ * repeats a probe by itself; only a peer that it sends to without waiting must be probed anew. */
+static int append_status(const struct group *g, uint64_t to, int status)
+{
+    unsigned at;
+    if (status == 0 || !group_leads(g) || g->raft.leader_state.progress == NULL || group_server(g, to, &at) == NULL) {
+        return status;
+    }
+    return g->raft.leader_state.progress[at].state == PROGRESS_PROBE ? 0 : status;
+}
+
 void group_send_req_done(struct group *g, struct send_req *r)
 {
     if (r != NULL && --r->refs == 0) {
-        owe_callback(g, r->req, r->cb, r->status);
+        owe_callback(g, r->req, r->cb, r->to != 0 ? append_status(g, r->to, r->status) : r->status);
         free(r->data);
         free(r);
     }
@@ -231,7 +242,7 @@ static int send_append(struct group *g, struct raft_io_send *req, uint64_t to, c
         return 0;
     }
     if (epoch == 0) {
-        owe_callback(g, req, cb, RAFT_NOCONNECTION);
+        owe_callback(g, req, cb, append_status(g, to, RAFT_NOCONNECTION));
         return 0;
     }
     uint64_t last = a->prev_log_index + a->n_entries, first = a->prev_log_index + 1;
@@ -248,7 +259,7 @@ static int send_append(struct group *g, struct raft_io_send *req, uint64_t to, c
         p->sent_from = first;
         p->sent_end = first - 1;
     } else if (first > p->sent_end + 1 && r9) {
-        owe_callback(g, req, cb, RAFT_NOCONNECTION); /* behind a gap: the peer would refuse it */
+        owe_callback(g, req, cb, append_status(g, to, RAFT_NOCONNECTION)); /* behind a gap: the peer would refuse it */
         return 0;
     } else if (r9) {
         first = p->sent_end + 1; /* the rest is on its way already */
@@ -259,7 +270,7 @@ static int send_append(struct group *g, struct raft_io_send *req, uint64_t to, c
         return 0;
     }
     struct send_req *sr = xcalloc(1, sizeof *sr);
-    *sr = (struct send_req){.req = req, .cb = cb, .refs = 1};
+    *sr = (struct send_req){.req = req, .cb = cb, .refs = 1, .to = to};
     uint64_t done = max_u64(p->ack, p->sent_from - 1);
     while (first <= last) {
         uint64_t under_way = p->sent_end > done ? group_log_bytes_to(&g->log, p->sent_end) - group_log_bytes_to(&g->log, done) : 0;

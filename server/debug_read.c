@@ -42,7 +42,7 @@ static void got(struct debug_read *d)
         finish(d, status);
         return;
     }
-    d->read = (struct batch_read){ .offset = from };
+    d->read.offset = from;
     next(d);
 }
 
@@ -58,7 +58,9 @@ static void next(struct debug_read *d)
         finish(d, 0);
         return;
     }
-    d->read = (struct batch_read){ .offset = from, .max_bytes = 1 << 20, .limit = d->end, .done = read_done };
+    d->read.max_bytes = 1 << 20;
+    d->read.limit = d->end;
+    d->read.done = read_done;
     if (batch_read_begin(d->shard->batches, &d->read) == 1) {
         got(d);
     }

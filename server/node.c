@@ -90,6 +90,7 @@ int node_start(struct env *env, const struct settings *settings, struct node **o
     }
     if (n->identity.lanes > n->n_lanes) {
         snprintf(err, 256, "the data folder has journals of %u lanes, the setting lanes is %u: it can be raised but not lowered", n->identity.lanes, n->n_lanes);
+        identity_close(env, &n->identity);
         free(n);
         return SLUICE_E_INVALID;
     }
@@ -217,6 +218,7 @@ static void finish_stop(struct node *n)
     if (n->map != NULL) {
         cluster_map_unref(n->map);
     }
+    identity_close(n->env, &n->identity); /* after the lanes: nothing writes any more */
     log_info(&n->log, "stopped", NULL);
     void (*done)(void *) = n->stop_done;
     void *arg = n->stop_arg;

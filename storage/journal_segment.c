@@ -281,9 +281,9 @@ static void prewrite_work(struct env_job *job)
     if (s->file == NULL) {
         s->status = env_file_open(env, s->to, ENV_OPEN_READ | ENV_OPEN_WRITE | ENV_OPEN_CREATE, &s->file);
     }
-    uint8_t *zeros = calloc(1, PREWRITE_PIECE);
-    s->status = zeros == NULL ? -ENOMEM : s->status;
     uint64_t stop = min_u64(s->size, s->written + PREWRITE_STEP);
+    uint8_t *zeros = calloc(1, min_u64(PREWRITE_PIECE, stop - s->written));
+    s->status = zeros == NULL ? -ENOMEM : s->status;
     while (s->status == 0 && s->written < stop) {
         uint64_t n = min_u64(PREWRITE_PIECE, stop - s->written);
         s->status = env_file_pwrite(env, s->file, zeros, n, s->written);

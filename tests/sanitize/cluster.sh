@@ -1,6 +1,6 @@
 #!/bin/bash
 # Three real nodes of a sanitized build, two lanes each: puts, gets and a follower through the death, the freezing and the orderly stop
-# of a node. Nothing is lost, no sanitizer has anything to report, and who is asked to end ends with 0 and without leaks.
+# of a node. Nothing is lost, and no sanitizer has anything to report, not even leaks of those who were asked to end.
 # Usage: SLUICE_BUILD=build-tsan cluster.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../integration/common.bash"
 

@@ -21,7 +21,7 @@ static const struct world_profile profiles[] = {
      .faults = FAULT_DRAIN | FAULT_WIPE | FAULT_KILL | APART, .nodes = 5, .shards = 4, .seconds = 30, .snapshot_bytes = 2 << 10, .trailing_bytes = 512},
     {.name = "backlog", .text = "much data for a node that was away", .faults = FAULT_KILL, .fixed = true, .nodes = 3, .shards = 1, .seconds = 20,
      .operations = 60, .tick_ms = 4000, .tick_spread_ms = 4000, .restart_ms = 4000, .snapshot_bytes = 64 << 20, .trailing_bytes = 64 << 20,
-     .record_bytes = 60000, .queued_max = 3 << 20},
+     .record_bytes = 60000, .queued_max = 6 << 20},
     {.name = "sole", .text = "a controller group with one voter, whose node loses power all the time, and standbys",
      .faults = FAULT_POWER | FAULT_POWER_ALL | FAULT_KILL | FAULT_DRAIN | FAULT_RESET, .nodes = 3, .shards = 2, .controller_nodes = 1,
      .sync_ns = {5 * MS, 100 * MS}},
