@@ -96,6 +96,8 @@ struct cli_table { char **cells; unsigned columns; size_t n; };
 void cli_table_cell(struct cli_table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cli_table_print(struct cli_table *t, FILE *to); /* and frees */
 void cli_table_free(struct cli_table *t);
+/* A list in the form asked for: as JSON or as a table; takes both. CLI_DONE. */
+int cli_print_list(struct cli *c, json_t *all, struct cli_table *t);
 /* "12.3 MB", "1,234" into a buffer that the caller gives. */
 const char *cli_bytes(double n, char out[32]);
 

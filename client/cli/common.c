@@ -346,6 +346,18 @@ void cli_table_free(struct cli_table *t)
     t->n = 0;
 }
 
+int cli_print_list(struct cli *c, json_t *all, struct cli_table *t)
+{
+    if (c->json) {
+        cli_print_json(all);
+        cli_table_free(t);
+    } else {
+        cli_table_print(t, stdout);
+        json_decref(all);
+    }
+    return CLI_DONE;
+}
+
 const char *cli_bytes(double n, char out[32])
 {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};

@@ -43,14 +43,7 @@ static int list(struct cli *c)
         cli_table_cell(&t, "%s", start);
     }
     cli_free(reply);
-    if (c->json) {
-        cli_print_json(all);
-        cli_table_free(&t);
-    } else {
-        cli_table_print(&t, stdout);
-        json_decref(all);
-    }
-    return CLI_DONE;
+    return cli_print_list(c, all, &t);
 }
 
 const struct cli_command cli_shard_list = {"shard", "list", "STREAM", 1, 1, "List a stream's shards with their leaders, replicas and offsets.", {{.name = NULL}}, list};

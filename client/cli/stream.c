@@ -190,14 +190,7 @@ static int list(struct cli *c)
         more = reply->more && reply->n_streams > 0;
         cli_free(reply);
     }
-    if (c->json) {
-        cli_print_json(all);
-        cli_table_free(&t);
-    } else {
-        cli_table_print(&t, stdout);
-        json_decref(all);
-    }
-    return CLI_DONE;
+    return cli_print_list(c, all, &t);
 }
 
 const struct cli_command cli_stream_list = {"stream", "list", "", 0, 0, "List the streams.", {{.name = NULL}}, list};

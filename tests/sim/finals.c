@@ -187,6 +187,48 @@ static void judge(struct world *w, struct final_read *reads)
     w->result->read = summary.records_read;
 }
 
+/* ---- the controller's machine ---- */
+
+static uint64_t mix(uint64_t h, uint64_t v) { return (h ^ v) * 0x9e3779b97f4a7c15u ^ h >> 29; }
+
+static uint64_t map_hash(const struct cluster_map *m)
+{
+    uint64_t h = mix(m->n_nodes, m->n_streams);
+    for (unsigned i = 0; i < m->n_nodes; i++) {
+        h = mix(mix(mix(h, m->nodes[i].id), m->nodes[i].state), m->nodes[i].incarnation);
+    }
+    for (unsigned i = 0; i < m->n_streams; i++) {
+        for (unsigned s = 0; s < m->streams[i].n_shards; s++) {
+            const struct map_shard *shard = &m->streams[i].shards[s];
+            h = mix(mix(h, shard->group), shard->generation);
+            for (unsigned r = 0; r < shard->n_replicas; r++) {
+                h = mix(mix(h, (uint64_t)shard->replicas[r].node << 32 | shard->replicas[r].generation), shard->replicas[r].joining + 2u * shard->replicas[r].leaving);
+            }
+        }
+    }
+    return h;
+}
+
+/* The controller's machine is deterministic: nodes that applied the same entries have the same map. */
+static void check_maps(struct world *w)
+{
+    const struct cluster_map *first = NULL;
+    unsigned who = 0;
+    for (unsigned i = 0; i < w->n_nodes; i++) {
+        const struct cluster_map *m = w->nodes[i].node != NULL ? w->nodes[i].node->map : NULL;
+        if (m == NULL) {
+            continue;
+        }
+        if (first == NULL || m->version > first->version) {
+            first = m;
+            who = i + 1;
+        } else if (m->version == first->version && map_hash(m) != map_hash(first)) {
+            world_fail(w, 1, "nodes %u and %u have different maps of version %llu", who, i + 1, (unsigned long long)m->version);
+            return;
+        }
+    }
+}
+
 void world_judge(struct world *w)
 {
     struct final_read *reads = xcalloc(w->n_nodes * w->n_shards, sizeof *reads);
@@ -198,6 +240,7 @@ void world_judge(struct world *w)
         explain_ends(w, reads);
     }
     workload_finish(w->workload);
+    check_maps(w);
     judge(w, reads);
     for (unsigned i = 0; i < w->n_nodes * w->n_shards; i++) {
         free(reads[i].records);

@@ -413,12 +413,13 @@ static inline struct answer position(struct client *c, Sluice__Position__Kind ki
 
 static inline void clients_main(struct env *env, void *arg) { ((struct world *)arg)->env = env; }
 
-static inline void create_stream(struct world *w, unsigned node, uint32_t replicas, uint8_t request)
+/* A stream of one shard; the world's requests are for the one created last. The first letter of its name makes its request id. */
+static inline void create_stream(struct world *w, unsigned node, const char *name, uint32_t replicas)
 {
     struct client *c = dial(w, node);
     Sluice__StreamCreate m = SLUICE__STREAM_CREATE__INIT;
-    uint8_t id[16] = {request};
-    m.name = (char *)(uintptr_t)"s";
+    uint8_t id[16] = {(uint8_t)name[0], (uint8_t)now_ms(w), (uint8_t)(now_ms(w) >> 8), 1};
+    m.name = (char *)(uintptr_t)name;
     m.shards = 1;
     m.replicas = replicas;
     m.request_id = (ProtobufCBinaryData){.len = 16, .data = id};

@@ -53,7 +53,10 @@ static void story_golden(uint64_t seed)
     /* And back: the decoders find there what was written. */
     struct jf_segment_header h, h2;
     CHECK(jf_segment_header_decode(bytes, 4096, &h) && jf_segment_header_decode(bytes + 4096, 4096, &h2));
-    CHECK(memcmp(&h, &h2, sizeof h) == 0 && h.number == 1 && h.node_id == 1 && h.size == 65536 && h.incarnation == 1 && h.first_seq == 1);
+    uint8_t again[2][4096]; /* compared as bytes on disk: the structs have padding */
+    jf_segment_header_encode(again[0], &h);
+    jf_segment_header_encode(again[1], &h2);
+    CHECK(memcmp(again[0], again[1], 4096) == 0 && h.number == 1 && h.node_id == 1 && h.size == 65536 && h.incarnation == 1 && h.first_seq == 1);
     struct jf_block_header b, t;
     CHECK(jf_block_header_decode(bytes + JF_DATA, 4096, h.salt, false, &b) && b.n_records == 4 && b.length == 4096 && b.seq == 1);
     CHECK(jf_block_header_decode(bytes + JF_DATA + 4096 - 96, 96, h.salt, true, &t) && t.seq == 1);
@@ -61,7 +64,10 @@ static void story_golden(uint64_t seed)
     struct jf_dirent d, r;
     jf_dirent_decode(bytes + JF_DATA + b.dir_pos + 2 * JF_DIRENT_SIZE, &d);
     CHECK(d.kind == JOURNAL_ENTRY && d.group == 7 && d.index == 1 && d.term == 3 && d.b == 2 && d.c == 10 && d.len == 40);
-    CHECK(jf_record_header_decode(bytes + d.pos - JF_RECORD_HEADER_SIZE, JF_RECORD_HEADER_SIZE, h.salt, &r) && memcmp(&d, &r, sizeof d) == 0);
+    CHECK(jf_record_header_decode(bytes + d.pos - JF_RECORD_HEADER_SIZE, JF_RECORD_HEADER_SIZE, h.salt, &r));
+    jf_dirent_encode(again[0], &d);
+    jf_dirent_encode(again[1], &r);
+    CHECK(memcmp(again[0], again[1], JF_DIRENT_SIZE) == 0);
     CHECK(crc32c(0, bytes + d.pos, d.len) == d.crc);
 }
 
