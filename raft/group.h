@@ -37,7 +37,7 @@ struct groups_options {
     struct journal *journal;        /* groups_open() becomes its owner for needs/moved */
     uint8_t cluster_id[16];
     uint32_t node_id, lane, lanes;
-    uint64_t incarnation, prior_end;
+    uint64_t incarnation, life, prior_end;
     unsigned heartbeat_ms, election_ms;          /* 300, 3000: long; the detector makes failover fast */
     uint32_t in_flight_bytes;                    /* per group, default 1 MiB (or one largest batch) */
     uint32_t snapshot_bytes;                     /* log bytes between snapshots, default 4 MiB */

@@ -127,6 +127,9 @@ static int load_snapshot(struct group *g, struct recovered_group *rec)
     }
     if (m.raft_id != g->raft_id) { /* of a replica that was removed from here before this one came */
         free(bytes);
+        if (m.raft_id > g->raft_id) {
+            return -EIO; /* no: of one that came later, whose first record is lost */
+        }
         rec->has_snapshot = false;
         rec->snapshot_index = 0;
         return 0;

@@ -320,7 +320,7 @@ int groups_open(struct groups **out, const struct groups_options *o)
     gs->o.silence_ms = o->silence_ms != 0 ? o->silence_ms : 800;
     gs->tick_ms = gs->o.heartbeat_ms / 2;
     gs->collect_ms = env_now_ms(o->env);
-    struct links_options lo = {.env = o->env, .node_id = o->node_id, .lane = o->lane, .lanes = o->lanes, .incarnation = o->incarnation,
+    struct links_options lo = {.env = o->env, .node_id = o->node_id, .lane = o->lane, .lanes = o->lanes, .incarnation = o->incarnation, .life = o->life,
                                .prior_end = o->prior_end, .liveness_ms = o->liveness_ms, .silence_ms = o->silence_ms, .arg = gs, .receive = on_receive,
                                .peer_changed = on_peer_changed, .refused = on_refused};
     memcpy(lo.cluster_id, o->cluster_id, sizeof lo.cluster_id);

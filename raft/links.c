@@ -451,4 +451,20 @@ uint64_t links_peer_position(const struct links *l, uint32_t node, uint64_t *inc
     return p == NULL ? 0 : p->position;
 }
 
+bool links_peer_life(struct links *l, uint32_t node, uint64_t incarnation, uint64_t life)
+{
+    struct links_peer *p = links_peer_find(l, node);
+    if (p == NULL || life == 0) {
+        return true;
+    }
+    if (p->life_incarnation == incarnation) {
+        return p->life == life;
+    }
+    if (incarnation > p->life_incarnation) {
+        p->life_incarnation = incarnation;
+        p->life = life;
+    }
+    return true;
+}
+
 void links_stats(const struct links *l, struct links_stats *out) { *out = l->stats; }

@@ -29,6 +29,7 @@ struct links_options {
     uint8_t cluster_id[16];
     uint32_t node_id, lane, lanes;
     uint64_t incarnation;
+    uint64_t life;                 /* a random number of this start (rule F27); 0: none */
     uint64_t prior_end;            /* where this lane's journal ended in the life before (rule F27) */
     unsigned liveness_ms;          /* 50 */
     unsigned silence_ms;           /* 800 */
@@ -82,6 +83,8 @@ void links_incoming(struct links *l, uint32_t from_node, uint64_t incarnation, b
 /* Peers' positions, for rule F27: the highest journal position that (node, lane, incarnation) acknowledged to us. Both ride in liveness records. */
 void links_set_journal_position(struct links *l, uint64_t durable);
 uint64_t links_peer_position(const struct links *l, uint32_t node, uint64_t *incarnation);
+/* From the server, at a peer's hello: false if this incarnation of the peer was seen in another life (its data folder was put back). life 0: not told, true. */
+bool links_peer_life(struct links *l, uint32_t node, uint64_t incarnation, uint64_t life);
 
 struct links_stats { uint64_t frames_sent, frames_received, records_sent, records_received, bytes_sent, bytes_received, reconnects, queued; };
 void links_stats(const struct links *l, struct links_stats *out);

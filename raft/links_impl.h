@@ -80,6 +80,7 @@ struct links_peer {
     uint64_t whole_id;
 
     uint64_t position, position_incarnation; /* F27 */
+    uint64_t life, life_incarnation;
     uint64_t acked_position;       /* our position that the peer told to have seen */
     int64_t clock_offset_ms;
     bool clock_known;

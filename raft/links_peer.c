@@ -348,6 +348,7 @@ static void conn_connected(struct env_conn *ec, int status)
     hello.lanes = l->o.lanes;
     hello.to_lane = l->o.lane;
     hello.prior_end = l->o.prior_end;
+    hello.life = l->o.life;
     hello.to_node = p->node;
     hello.features = 1;
     size_t n;

@@ -17,7 +17,7 @@ struct hello_check {
     struct connection *conn;
     struct lane *home, *to;
     uint32_t node;
-    uint64_t incarnation, prior_end, correlation;
+    uint64_t incarnation, life, prior_end, correlation;
     bool same_lane; /* the peer's lane has the number of ours, of as many */
     int code;
     char why[160];
@@ -74,6 +74,12 @@ static void check_peer(struct hello_check *h)
         h->code = SLUICE_E_OLDER_COPY;
         snprintf(h->why, sizeof h->why, "older disk copy: the journal of node %u ended at %llu, but had acknowledged up to %llu", h->node, (unsigned long long)h->prior_end,
                  (unsigned long long)position);
+        return;
+    }
+    /* A folder that was put back to where it stood before its last start begins that incarnation a second time: the number alone does not tell. */
+    if (!links_peer_life(links, h->node, h->incarnation, h->life)) {
+        h->code = SLUICE_E_OLDER_COPY;
+        snprintf(h->why, sizeof h->why, "older disk copy: node %u began its life %llu twice", h->node, (unsigned long long)h->incarnation);
         return;
     }
     links_incoming(links, h->node, h->incarnation, true);
@@ -191,7 +197,7 @@ static void hello_peer(struct connection *c, const Sluice__Hello *m, uint64_t co
     c->reader.payload_max = FRAME_PAYLOAD_MAX;
     c->to_lane = m->to_lane % l->node->n_lanes;
     struct hello_check *h = xcalloc(1, sizeof *h);
-    *h = (struct hello_check){ .conn = c, .home = l, .to = l->node->lanes[c->to_lane], .node = m->node_id, .incarnation = m->incarnation, .prior_end = m->prior_end,
+    *h = (struct hello_check){ .conn = c, .home = l, .to = l->node->lanes[c->to_lane], .node = m->node_id, .incarnation = m->incarnation, .life = m->life, .prior_end = m->prior_end,
                                .correlation = correlation, .same_lane = m->lanes == l->node->n_lanes && m->lane == c->to_lane };
     if (h->to == l) {
         check_peer(h);

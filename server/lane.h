@@ -74,6 +74,8 @@ struct lane {
     bool closing, drained;         /* shards and connections are being closed; all are gone */
     struct journal_append barrier;
     struct lane_past *past;        /* replicas whose data was here and may not be created anew */
+    bool gaps;                     /* the journal has lost whole blocks: replicas may have been here that it does not know */
+    uint64_t new_groups;           /* with gaps: groups from this id on were made after this node came back; 0: not known yet */
     struct log_limit limit_protocol, limit_stray, limit_refused;
 };
 

@@ -43,11 +43,12 @@ void lane_announce(struct lane *l, uint64_t group, bool here, const uint8_t stre
 
 /* ---- what was here ---- */
 
-static void lane_past_add(struct lane *l, uint64_t group, uint64_t raft_id, bool lost)
+static struct lane_past *lane_past_add(struct lane *l, uint64_t group, uint64_t raft_id, bool lost)
 {
     struct lane_past *p = xcalloc(1, sizeof *p);
     *p = (struct lane_past){ .next = l->past, .group = group, .raft_id = raft_id, .lost = lost };
     l->past = p;
+    return p;
 }
 
 /* The newest replica of a group that was here; NULL if there never was one. */
@@ -65,6 +66,7 @@ static struct lane_past *past_of(struct lane *l, uint64_t group)
 void lane_open_recovered(struct lane *l)
 {
     unsigned n = 0;
+    l->gaps = l->recovered->gaps;
     for (size_t i = 0; i < l->recovered->n_groups; i++) {
         const struct recovered_group *g = &l->recovered->groups[i];
         if (g->group == CONTROLLER_GROUP || g->group == 0) {
@@ -74,8 +76,9 @@ void lane_open_recovered(struct lane *l)
             groups_set_removed(l->groups, g->group);
         }
         if (g->removed || g->lost || g->raft_id == 0) {
-            lane_past_add(l, g->group, g->raft_id, g->lost && !g->removed);
-            if (g->lost && !g->removed) {
+            bool lost = g->lost || (g->raft_id == 0 && !g->removed); /* without its first record nobody knows whose votes these are */
+            lane_past_add(l, g->group, g->raft_id, lost);
+            if (lost && !g->removed) {
                 log_error(&l->log, "replica lost by damage; it will join anew", "group=%llu generation=%u", (unsigned long long)g->group, (uint32_t)g->raft_id);
             }
             continue;
@@ -143,11 +146,25 @@ static bool first_creation(const struct map_shard *m, const struct map_replica *
     return true;
 }
 
+/* True if a replica that the journal knows nothing of may have lived here under this very id, and the damage took every record of it (F5, F6). */
+static bool perhaps_forgotten(const struct lane *l, const struct map_shard *m)
+{
+    return l->gaps && (l->new_groups == 0 || m->group < l->new_groups);
+}
+
 static void open_wanted(struct lane *l, const struct map_shard *m, const struct map_replica *mine)
 {
     uint32_t self = l->node->identity.node_id;
     uint64_t raft_id = raft_id_make(self, mine->generation);
     struct lane_past *past = past_of(l, m->group);
+    if (past == NULL && perhaps_forgotten(l, m)) {
+        if (l->new_groups != 0) {
+            log_error(&l->log, "replica perhaps lost by damage; it will join anew", "group=%llu generation=%u", (unsigned long long)m->group, mine->generation);
+            lane_past_add(l, m->group, raft_id, true)->pinned = true;
+            lane_status_changed(l);
+        }
+        return;
+    }
     if (past != NULL && past->lost && !past->pinned) {
         /* What the damage took may have been the record of a newer life than the newest one that can still be read: so no generation that the map knew
          * when this node came back is ever used again (F5). */
@@ -192,6 +209,10 @@ void lane_reconcile(struct lane *l)
     }
     remove_unwanted(l);
     uint32_t self = l->node->identity.node_id;
+    const struct map_node *own = cluster_map_node(l->map, self);
+    if (l->new_groups == 0 && own != NULL && own->incarnation >= l->node->identity.incarnation) {
+        l->new_groups = l->map->next_group; /* the first map that shows this life of the node: it has every group that there was when the node came back */
+    }
     for (unsigned i = 0; i < l->map->n_streams; i++) {
         const struct map_stream *stream = &l->map->streams[i];
         for (unsigned k = 0; k < stream->n_shards; k++) {

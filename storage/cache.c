@@ -1,4 +1,7 @@
-/* The cache: a hash table of entries, slabs with counts of references, eviction as by a clock's hand. */
+/* The cache: a hash table of entries, slabs with counts of references, eviction as by a clock's hand.
+ *
+ * A pinned entry keeps its place in the round. With entries put behind the hand when they are unpinned, clusters with much data to catch up on
+ * (the simulator's profile "backlog") stopped taking writes. */
 #include "storage/cache.h"
 
 #include <stdlib.h>
@@ -10,8 +13,9 @@ enum { CACHE_BUCKETS_MIN = 256 };
 struct cache {
     uint64_t max, bytes;
     struct cache_entry **buckets;
-    size_t n_buckets, n_entries, n_ring;
-    struct cache_entry *hand; /* into the ring of entries that nobody has pinned: what may be evicted */
+    size_t n_buckets, n_entries;
+    size_t n_idle;            /* entries that nobody has pinned: what may be evicted */
+    struct cache_entry *hand;
 };
 
 static size_t bucket_of(const struct cache *c, uint64_t segment, uint32_t pos)
@@ -52,6 +56,12 @@ void cache_slab_unref(struct cache *c, struct cache_slab *s)
     }
 }
 
+static void pin(struct cache *c, struct cache_entry *e)
+{
+    c->n_idle -= e->pins == 0;
+    e->pins++;
+}
+
 static struct cache_entry **hash_find(const struct cache *c, uint64_t segment, uint32_t pos)
 {
     struct cache_entry **at = &c->buckets[bucket_of(c, segment, pos)];
@@ -69,23 +79,10 @@ static void hash_remove(struct cache *c, struct cache_entry *e)
     e->dropped = true;
 }
 
-/* Behind the hand: the last one that it will come to. */
-static void ring_add(struct cache *c, struct cache_entry *e)
+static void entry_free(struct cache *c, struct cache_entry *e)
 {
-    if (c->hand == NULL) {
-        e->clock_next = e->clock_prev = e;
-        c->hand = e;
-    } else {
-        e->clock_next = c->hand;
-        e->clock_prev = c->hand->clock_prev;
-        e->clock_prev->clock_next = e;
-        c->hand->clock_prev = e;
-    }
-    c->n_ring++;
-}
-
-static void ring_remove(struct cache *c, struct cache_entry *e)
-{
+    sluice_assert(e->dropped && e->pins == 0 && c->n_idle > 0);
+    c->n_idle--;
     if (e->clock_next == e) {
         c->hand = NULL;
     } else {
@@ -95,23 +92,6 @@ static void ring_remove(struct cache *c, struct cache_entry *e)
             c->hand = e->clock_next;
         }
     }
-    e->clock_next = e->clock_prev = NULL;
-    c->n_ring--;
-}
-
-static void pin(struct cache *c, struct cache_entry *e)
-{
-    if (e->pins++ == 0) {
-        ring_remove(c, e);
-    }
-}
-
-static void entry_free(struct cache *c, struct cache_entry *e)
-{
-    sluice_assert(e->dropped && e->pins == 0);
-    if (e->clock_next != NULL) {
-        ring_remove(c, e);
-    }
     c->n_entries--;
     cache_slab_unref(c, e->slab);
     free(e);
@@ -119,11 +99,14 @@ static void entry_free(struct cache *c, struct cache_entry *e)
 
 static void evict(struct cache *c)
 {
-    /* Two rounds at most: the first takes away the mark of use, the second evicts. */
-    size_t steps = 2 * c->n_ring;
-    while (c->bytes > c->max && c->hand != NULL && steps-- > 0) {
+    /* Two rounds: the first takes away the mark of use, the second evicts. What is still there then is pinned. */
+    size_t steps = 2 * c->n_entries;
+    while (c->bytes > c->max && c->n_idle > 0 && steps-- > 0) {
         struct cache_entry *e = c->hand;
         c->hand = e->clock_next;
+        if (e->pins > 0) {
+            continue;
+        }
         if (e->used) {
             e->used = false;
             continue;
@@ -187,6 +170,16 @@ struct cache_entry *cache_put(struct cache *c, uint64_t segment, uint32_t pos, u
     struct cache_entry **at = &c->buckets[bucket_of(c, segment, pos)];
     e->hash_next = *at;
     *at = e;
+    if (c->hand == NULL) {
+        e->clock_next = e->clock_prev = e;
+        c->hand = e;
+    } else {
+        /* Behind the hand: the last one that it will come to. */
+        e->clock_next = c->hand;
+        e->clock_prev = c->hand->clock_prev;
+        e->clock_prev->clock_next = e;
+        c->hand->clock_prev = e;
+    }
     c->n_entries++;
     evict(c);
     return e;
@@ -196,10 +189,10 @@ void cache_unpin(struct cache *c, struct cache_entry *e)
 {
     sluice_assert(e->pins > 0);
     e->pins--;
+    c->n_idle += e->pins == 0;
     if (e->pins == 0 && e->dropped) {
         entry_free(c, e);
     } else if (e->pins == 0) {
-        ring_add(c, e);
         evict(c);
     }
 }
@@ -235,6 +228,7 @@ void cache_close(struct cache *c)
         while (c->buckets[i] != NULL) {
             struct cache_entry *e = c->buckets[i];
             hash_remove(c, e);
+            c->n_idle += e->pins > 0;
             e->pins = 0;
             entry_free(c, e);
         }

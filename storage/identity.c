@@ -127,6 +127,7 @@ static int begin_life(struct env *env, const char *dir, uint32_t node_id, struct
         return ENV_EXIT_IDENTITY;
     }
     out->incarnation++;
+    out->life = env_random_u64(env) | 1; /* 0 means unknown */
     out->end = IDENTITY_RUNNING;
     e = identity_save(env, dir, out);
     if (e != 0) {

@@ -17,6 +17,7 @@ struct identity {
     uint8_t cluster_id[16];   /* zero until formed */
     uint32_t node_id;
     uint64_t incarnation;
+    uint64_t life;            /* a random number of this start, not stored: tells two starts of the same incarnation apart, as a folder that was put back makes them */
     uint32_t lanes;           /* lanes that have a journal here */
     enum identity_end last_end; /* of the life before; out only */
     enum identity_end end;    /* of this life: RUNNING from identity_open() on; set it and save to note how it ends */

@@ -132,6 +132,7 @@ struct recovered {
     struct recovered_note *notes;      /* by note */
     size_t n_notes;
     bool blank;                        /* the folder was empty */
+    bool gaps;                         /* whole blocks are damaged: they may have held groups that nothing else here tells of */
     uint64_t end;                      /* journal position where the accepted log ends */
     uint64_t prior_incarnation, prior_end; /* the life before this one, and where its log ended; 0: none */
     uint64_t cut_bytes;                /* torn tail that was cut, for the log */

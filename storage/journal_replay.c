@@ -244,7 +244,8 @@ static void finish_group(struct journal *j, struct replay_group *g, uint64_t los
     if (lost_below > 0 && !(term->segment != 0 && term->d.jseq >= lost_below && snapshot->segment != 0 && snapshot->d.jseq >= lost_below && newer)) {
         out->lost = true; /* F6: what was there may have been this group's term, vote or truncate */
     }
-    out->lost = out->lost && !out->removed;
+    /* A replica that was removed has nothing to lose; but where its note lies before the damage, a newer life of it may have come and be lost. */
+    out->lost = out->lost && (!out->removed || group->d.jseq < lost_below);
     own->last_index = n > 0 ? max_u64(g->entries.items[n - 1].e.index, out->snapshot_index) : out->snapshot_index;
     unique_batches(g, out->snapshot_index);
     out->entries = hand_over(&g->entries);
@@ -284,6 +285,7 @@ int replay_run(struct journal *j, struct replay *r, struct recovered *rec)
             }
         }
     }
+    rec->gaps = r->lost_below > 0;
     rec->groups = xcalloc(gs.n, sizeof *rec->groups);
     rec->n_groups = gs.n;
     for (size_t i = 0; i < gs.n; i++) {

@@ -193,6 +193,23 @@ must "the other cluster is taken down" "$cluster" down --dir "$other"
 check "nothing was lost by it" exits 0 "$sluice" get kept
 check "nor changed" same_lines "$work/kept" "$work/out"
 
+# A copy made while the node was down, put back after one more life: it begins that life a second time, under the same number.
+must "node 3 stops" "$cluster" stop 3 --dir "$dir"
+cp -a "$dir/node-3/data" "$work/before"
+must "node 3 starts again" "$cluster" start 3 --dir "$dir"
+seq 1 500 | sed 's/^/between the copies /' >"$work/between"
+must "records are put in that life" exits 0 "$sluice" put kept "$work/between"
+cat "$work/between" >>"$work/kept"
+must "node 3 stops once more" "$cluster" stop 3 --dir "$dir"
+mv "$dir/node-3/data" "$work/present"
+mv "$work/before" "$dir/node-3/data"
+check "on the copy it does not become ready" bash -c '! "$1" start 3 --dir "$2" --timeout 15 >"$3" 2>&1' sh "$cluster" "$dir" "$work/before.out"
+check "refused with the reason" grep -q 'began its life' "$dir/node-3/log"
+"$cluster" kill 3 --dir "$dir" 2>/dev/null || true
+rm -rf "$dir/node-3/data"
+mv "$work/present" "$dir/node-3/data"
+must "on its present folder it starts" "$cluster" start 3 --dir "$dir"
+
 # An older copy of a disk, put back (a snapshot of a virtual machine): what it acknowledged since is missing there.
 cp -a "$dir/node-3/data" "$work/older"
 seq 1 3000 | sed 's/^/after the copy /' >"$work/later"
@@ -217,7 +234,8 @@ check "with all records" same_lines "$work/kept" "$work/out"
 must "records are put meanwhile" exits 0 "$sluice" put kept <(seq 1 500 | sed 's/^/with the copy /')
 seq 1 500 | sed 's/^/with the copy /' >>"$work/kept"
 if [ "$started" = no ]; then
-    check "it ended by itself" bash -c '! kill -0 "$(cat "$1/node-3/pid")" 2>/dev/null' sh "$dir"
+    over() { ! kill -0 "$(node_pid "$dir" 3)" 2>/dev/null || grep -q '^State:[[:space:]]*Z' "/proc/$(node_pid "$dir" 3)/status"; }
+    check "it ended by itself" until_ok 3 over
     check "refused with the reason" grep -qi 'older' "$dir"/node-*/log
     "$cluster" kill 3 --dir "$dir" 2>/dev/null || true
     rm -rf "$dir/node-3/data"

@@ -128,7 +128,7 @@ static enum fault_kind draw_kind(struct world *w)
         enum fault_kind kind = 1u << pick(w, 16);
         return (w->faults & kind) != 0 ? kind : 0;
     }
-    unsigned on[FAULT_KINDS], n = 0;
+    unsigned on[FAULT_KINDS] = {0}, n = 0;
     for (unsigned i = 0; i < FAULT_KINDS; i++) {
         if ((w->faults & 1u << i) != 0) {
             on[n++] = 1u << i;

@@ -223,6 +223,10 @@ STORY(positions)
     run_ms(w, 1000);
     uint64_t incarnation;
     CHECK(links_peer_position(ends[1].l, 1, &incarnation) == 12345 && incarnation == 1);
+    /* One incarnation has one life; a later one may have another; who does not tell is believed. */
+    CHECK(links_peer_life(ends[1].l, 1, 2, 77) && links_peer_life(ends[1].l, 1, 2, 77));
+    CHECK(!links_peer_life(ends[1].l, 1, 2, 78) && links_peer_life(ends[1].l, 1, 2, 0));
+    CHECK(links_peer_life(ends[1].l, 1, 3, 78) && !links_peer_life(ends[1].l, 1, 3, 77));
     int64_t offset;
     CHECK(links_clock_offset(ends[1].l, 1, &offset) && offset >= -5 && offset <= 5);
 }

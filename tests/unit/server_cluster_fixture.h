@@ -67,7 +67,9 @@ static inline void world_exited(void *arg, struct sim_host *host, int code, cons
         if (w->nodes[i].host == host) {
             w->nodes[i].exits++;
             w->nodes[i].exit_code = code;
-            snprintf(w->nodes[i].why, sizeof w->nodes[i].why, "%s", why != NULL ? why : "");
+            if (w->nodes[i].why[0] == 0) { /* else it said itself why it cannot start */
+                snprintf(w->nodes[i].why, sizeof w->nodes[i].why, "%s", why != NULL ? why : "");
+            }
             w->nodes[i].node = NULL;
         }
     }
@@ -103,12 +105,16 @@ static inline void node_main(struct env *env, void *arg)
     if (rc != 0) {
         snprintf(t->why, sizeof t->why, "%s", err);
         t->node = NULL;
-        t->exit_code = rc;
         env_stop(env);
     }
 }
 
-static inline void node_up(struct world *w, unsigned i) { CHECK(sim_process_start(w->nodes[i].host, node_main, &w->nodes[i]) == 0); }
+static inline void node_up(struct world *w, unsigned i)
+{
+    w->nodes[i].why[0] = 0;
+    w->nodes[i].exit_code = 0;
+    CHECK(sim_process_start(w->nodes[i].host, node_main, &w->nodes[i]) == 0);
+}
 
 static inline void node_down(struct world *w, unsigned i, enum sim_crash how)
 {

@@ -448,11 +448,14 @@ static void test_sync(void **state)
     run_story(story_sync, 1);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f1), cmocka_unit_test(test_f2),  cmocka_unit_test(test_damage), cmocka_unit_test(test_f3), cmocka_unit_test(test_io_error),
         cmocka_unit_test(test_f6), cmocka_unit_test(test_f7),  cmocka_unit_test(test_f8),     cmocka_unit_test(test_f10), cmocka_unit_test(test_sync),
     };
+    if (argc > 1) {
+        cmocka_set_test_filter(argv[1]);
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
