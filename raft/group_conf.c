@@ -122,29 +122,28 @@ void group_conf_settle(struct group *g)
     }
 }
 
-static void restore_committed(struct group *g)
-{
-    const struct conf_entry *c = group_conf_committed(g);
-    struct raft_configuration conf;
-    raft_configuration_init(&conf);
-    if (c != NULL && group_conf_decode(c->bytes.base, c->bytes.len, &conf) != 0) {
-        env_fatal(g->gs->o.env, ENV_EXIT_DAMAGE, "a committed configuration does not decode");
-        return;
-    }
-    raft_configuration_close(&g->raft.configuration);
-    g->raft.configuration = conf;
-    g->raft.configuration_index = c != NULL ? c->index : 0;
-}
-
-/* A leader's entries are about to replace ours from `conflict` on: an uncommitted change among them is rolled back here, so that libraft has nothing to roll back. */
+/* A leader's entries are about to replace ours from `conflict` on: an uncommitted change among them is rolled back here, so that libraft has nothing to roll back. What
+ * counts then is the last change that stays in the log. That need not be the committed one: after a restart several changes lie above what is known to be committed. */
 void group_conf_before_conflict(struct group *g, uint64_t conflict)
 {
     if (!group_rule_on(g, GROUP_RULE_R7) || g->raft.configuration_uncommitted_index == 0 || g->raft.configuration_uncommitted_index < conflict ||
         conflict <= g->raft.commit_index) {
         return;
     }
-    restore_committed(g);
-    g->raft.configuration_uncommitted_index = 0;
+    const struct conf_entry *committed = group_conf_committed(g), *stays = NULL;
+    for (unsigned i = 0; i < g->n_confs && g->confs[i].index < conflict; i++) {
+        stays = &g->confs[i];
+    }
+    struct raft_configuration conf;
+    raft_configuration_init(&conf);
+    if (stays != NULL && group_conf_decode(stays->bytes.base, stays->bytes.len, &conf) != 0) {
+        env_fatal(g->gs->o.env, ENV_EXIT_DAMAGE, "a configuration in the log does not decode");
+        return;
+    }
+    raft_configuration_close(&g->raft.configuration);
+    g->raft.configuration = conf;
+    g->raft.configuration_index = committed != NULL ? committed->index : 0;
+    g->raft.configuration_uncommitted_index = stays != NULL && stays != committed ? stays->index : 0;
 }
 
 /* After raft_start(): the last change counts as uncommitted if it lies above what is known to be committed. */

@@ -43,6 +43,8 @@ enum {
 struct slot {
     uint64_t term, bytes; /* bytes: sum of lengths up to and including this entry */
     struct place place;
+    uint64_t offset;      /* of a batch: its first offset */
+    uint32_t count;       /* and how many records it has; 0: no batch */
     uint8_t type;
 };
 struct group_log {

@@ -139,7 +139,9 @@ static int io_append(struct raft_io *io, struct raft_io_append *req, const struc
         if (!op->refused) {
             journal_append(g->gs->o.journal, a);
         }
-        group_log_push(&g->log, e->term, (uint8_t)e->type, (uint32_t)e->buf.len, &a->place);
+        struct slot *slot = group_log_push(&g->log, e->term, (uint8_t)e->type, (uint32_t)e->buf.len, &a->place);
+        slot->offset = a->record.a;
+        slot->count = (uint32_t)a->record.b;
         g->gs->log_bytes += e->buf.len;
         if (e->type == RAFT_CHANGE) {
             group_conf_note(g, index, &e->buf);

@@ -83,11 +83,13 @@ int group_start(struct group *g)
     return rv;
 }
 
-static int load_entry(struct group *g, uint64_t index, uint64_t term, uint8_t type, void *bytes, uint32_t len, const struct place *place)
+static int load_entry(struct group *g, uint64_t index, uint64_t term, uint8_t type, void *bytes, uint32_t len, const struct place *place, uint64_t a, uint64_t b)
 {
     struct raft_entry *e = &g->load_entries[g->load_n++];
     *e = (struct raft_entry){.term = term, .type = type, .buf = {bytes, len}};
-    group_log_push(&g->log, term, type, len, place);
+    struct slot *slot = group_log_push(&g->log, term, type, len, place);
+    slot->offset = a;
+    slot->count = (uint32_t)b;
     g->gs->log_bytes += len;
     if (type == RAFT_CHANGE) {
         if (group_conf_decode(bytes, len, NULL) != 0) {
@@ -220,7 +222,7 @@ static int load_recovered(struct group *g, const struct recovered_group *found)
         if (len > 0) {
             void *conf = raft_malloc(len);
             memcpy(conf, p + 8, len);
-            rv = load_entry(g, 1, 1, RAFT_CHANGE, conf, len, &(struct place){0});
+            rv = load_entry(g, 1, 1, RAFT_CHANGE, conf, len, &(struct place){0}, 0, 0);
         }
         free(bytes);
     }
@@ -233,7 +235,7 @@ static int load_recovered(struct group *g, const struct recovered_group *found)
         rv = e->place.len > 0 ? journal_read_blocking(j, &e->place, &bytes) : 0;
         if (rv == 0) {
             bytes = bytes != NULL ? bytes : raft_malloc(1);
-            rv = load_entry(g, e->index, e->term, e->type, bytes, e->place.len, &e->place);
+            rv = load_entry(g, e->index, e->term, e->type, bytes, e->place.len, &e->place, e->a, e->b);
         }
     }
     if (g->load_n == 0 && g->load_entries != NULL) {
@@ -271,7 +273,7 @@ static int create(struct group *g, const struct group_options *o)
     struct place nowhere = {0};
     void *copy = xmalloc(conf.len);
     memcpy(copy, conf.base, conf.len);
-    int rv = load_entry(g, 1, 1, RAFT_CHANGE, conf.base, (uint32_t)conf.len, &nowhere);
+    int rv = load_entry(g, 1, 1, RAFT_CHANGE, conf.base, (uint32_t)conf.len, &nowhere, 0, 0);
     sluice_assert(rv == 0);
     group_write_state(g, (struct journal_record){.kind = JOURNAL_ENTRY, .type = RAFT_CHANGE, .index = 1, .term = 1, .data = copy, .len = (uint32_t)conf.len},
                       copy, 0, NULL);

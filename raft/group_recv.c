@@ -189,7 +189,18 @@ static void receive_vote(struct group *g, const struct link_message *m)
     /* libraft 0.15 gives the target of a hand-over its vote even if it has voted for another in that term: two leaders. It must not see that there is one. */
     struct raft_transfer *transfer = g->raft.transfer;
     g->raft.transfer = NULL;
+    /* And a replica that has not heard yet that it is a voter gives none: the promotion may be known just to those who need that vote to commit it. Who is asked
+     * votes; the candidate counts those that its own configuration holds. */
+    struct raft_server *self = group_server(g, g->raft_id, NULL);
+    int role = self != NULL ? self->role : RAFT_VOTER;
+    if (self != NULL) {
+        self->role = RAFT_VOTER;
+    }
     g->recv(&g->io, &msg);
+    self = group_server(g, g->raft_id, NULL);
+    if (self != NULL) {
+        self->role = role;
+    }
     if (g->raft.state != RAFT_UNAVAILABLE) {
         g->raft.transfer = transfer;
     }

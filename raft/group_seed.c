@@ -63,7 +63,7 @@ static void step(struct group *g)
     s->waiting = true;
     s->asked = from;
     s->asked_ms = group_now(g);
-    struct link_message m = {.type = LINK_SEED, .a = from, .b = to, .c = GROUP_SEED_BYTES, .d = ++s->request};
+    struct link_message m = {.type = LINK_SEED, .term = g->raft.current_term, .a = from, .b = to, .c = GROUP_SEED_BYTES, .d = ++s->request};
     group_post(g, s->source, &m, 0);
 }
 
@@ -241,7 +241,29 @@ static void answer_read(struct batch_read *r)
     group_leave(g);
 }
 
-/* Only committed batches are in the batch log. */
+static void log_entry_read(struct journal_read *r)
+{
+    struct seed_answer *a = r->user;
+    a->read.status = r->status;
+    answer_read(&a->read);
+}
+
+/* Only committed batches are in the batch log. A new leader does not know yet that the end of its log is committed, and will not before an entry of its own is, which may
+ * take the very replica that asks. Whatever a replica of our term or an earlier one was told to be committed is in our log, so it is given from there. */
+static const struct slot *uncommitted_batch(const struct group *g, const struct link_message *m)
+{
+    if (!group_leads(g) || m->term > g->raft.current_term || m->a < batch_log_next(g->batches)) {
+        return NULL;
+    }
+    for (uint64_t i = max_u64(g->raft.last_applied + 1, g->log.first); i <= group_log_last(&g->log); i++) {
+        const struct slot *s = group_log_at(&g->log, i);
+        if (s != NULL && s->count > 0 && s->offset <= m->a && m->a < s->offset + s->count) {
+            return s;
+        }
+    }
+    return NULL;
+}
+
 void group_seed_asked(struct group *g, const struct link_message *m)
 {
     unsigned n = 0;
@@ -266,7 +288,14 @@ void group_seed_asked(struct group *g, const struct link_message *m)
     a->read.done = answer_read;
     a->reading = true;
     g->busy++;
-    if (batch_read_begin(g->batches, &a->read) == 1) {
+    const struct slot *s = uncommitted_batch(g, m);
+    if (s != NULL) {
+        a->read.n = 1;
+        a->read.next_offset = s->offset + s->count;
+        a->read.reads[0] = (struct journal_read){.place = s->place, .user = a, .done = log_entry_read};
+    }
+    if (s != NULL ? journal_read(g->gs->o.journal, &a->read.reads[0]) == 1 : batch_read_begin(g->batches, &a->read) == 1) {
+        a->read.status = s != NULL ? a->read.reads[0].status : a->read.status;
         g->busy--;
         a->reading = false;
         answer(g, a);

@@ -389,7 +389,9 @@ int io_send(struct raft_io *io, struct raft_io_send *req, const struct raft_mess
     }
     case RAFT_IO_REQUEST_VOTE_RESULT: {
         const struct raft_request_vote_result *v = &message->request_vote_result;
-        m = (struct link_message){.type = LINK_VOTE_RESULT, .term = v->term,
+        /* libraft hides our term from a pre-vote that it refuses: of two survivors, one with the longer log and one with the higher term, neither would ever win. */
+        uint64_t term = v->pre_vote == raft_tribool_true && !v->vote_granted ? max_u64(v->term, g->raft.current_term) : v->term;
+        m = (struct link_message){.type = LINK_VOTE_RESULT, .term = term,
                                   .flags = (uint8_t)((v->vote_granted ? LINK_GRANTED : 0) | (v->pre_vote == raft_tribool_true ? LINK_PREVOTE : 0) |
                                                      (v->pre_vote != raft_tribool_unknown ? LINK_PREVOTE_KNOWN : 0))};
         group_post(g, to, &m, g->term_end);

@@ -24,7 +24,7 @@ enum link_type {
     LINK_TIMEOUT_NOW = 7,    /* term, a = last_log_index, b = last_log_term */
     LINK_READ_INDEX = 8,     /* term, a = round */
     LINK_READ_INDEX_RESULT = 9, /* term, a = round, flags: LINK_GRANTED */
-    LINK_SEED = 10,          /* ask for committed batches: a = from offset, b = to offset, c = bytes wished, d = request id */
+    LINK_SEED = 10,          /* ask for committed batches: term = of the asker, a = from offset, b = to offset, c = bytes wished, d = request id */
     LINK_SEED_DATA = 11,     /* a = from offset, b = next offset, c = status (SLUICE_E_), d = request id; payload: whole batches */
     LINK_CHUNK = 14          /* a part of a larger record, see above. 12 and 13 are kept free for asking a peer for single damaged entries */
 };

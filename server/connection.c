@@ -304,6 +304,7 @@ static void take_frame(struct connection *c, struct frame *f)
             connection_refuse(c, SLUICE_E_PROTOCOL, f->correlation, "a link carries nothing but link frames");
             return;
         }
+        c->last_ms = env_now_ms(c->lane->env);
         take_link(c, f);
         return;
     }
@@ -361,7 +362,9 @@ static void on_read(struct env_conn *conn, void *data, ssize_t n)
         connection_close(c);
         return;
     }
-    if (c->state != CONNECTION_HELLO) { /* a HELLO that trickles in is not waited for longer than one that does not come */
+    /* A HELLO that trickles in is not waited for longer than one that does not come. On a link bytes alone prove nothing: behind a length that was damaged
+     * on the way, liveness records would feed a frame that never ends. */
+    if (c->state != CONNECTION_HELLO && c->state != CONNECTION_PEER_LINK) {
         c->last_ms = env_now_ms(l->env);
     }
     l->metrics.bytes_received_total += (uint64_t)n;

@@ -16,7 +16,7 @@
 enum {
     CONNECTION_HELLO_MS = 5000,
     CONNECTION_IDLE_MS = 600000,         /* a client without requests */
-    CONNECTION_PEER_IDLE_MS = 15000,     /* a link: its liveness records come every 50 ms */
+    CONNECTION_PEER_IDLE_MS = 5000,      /* a link without a whole frame: its liveness records come every 50 ms */
     CONNECTION_UNSENT_MAX = 8 << 20,     /* bytes of answers that wait for the client to read */
     CONNECTION_REQUEST_BYTES_MAX = 16 << 20, /* payload bytes of unanswered requests */
     CONNECTION_HELLO_MESSAGE_MAX = 4096,
@@ -42,7 +42,7 @@ struct connection {
     bool in_frames;               /* guards against re-entry while frames are handled */
     bool closed;                  /* env said closed: memory goes with the last request */
     bool close_when_sent;         /* an ERROR is on its way, then it ends */
-    uint64_t last_ms;             /* accepted; after the HELLO the last byte received */
+    uint64_t last_ms;             /* accepted; after the HELLO the last byte received, of a link the last whole frame */
     bool drained;                 /* every byte read was looked at */
     uint64_t receiving;           /* bytes of a large payload under way, counted in lane.bytes_receiving; 0: none */
     uint64_t receiving_from_ms;

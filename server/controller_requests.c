@@ -215,6 +215,8 @@ static void lead_node(struct call *call)
             why = "a node needs a number of 1 to 65535 and an address host:port";
         } else if (strlen(m->zone) >= sizeof e.node.zone) {
             why = "the zone's name is too long";
+        } else if (n != NULL && (n->state == NODE_ALIVE || n->state == NODE_DRAINING) && (strcmp(n->host, e.node.host) != 0 || n->port != e.node.port)) {
+            why = "a node of this number is a member, alive, with another address"; /* a slip would cut it off from those that read the map */
         } else {
             snprintf(e.node.zone, sizeof e.node.zone, "%s", m->zone);
         }

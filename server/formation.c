@@ -51,10 +51,10 @@ static int load(struct formation *f, char err[256])
     env_file_close(f->o.env, file);
     if (n < 0) {
         rc = (int)n;
-        snprintf(err, 256, "cannot read DATA/formation: %s", strerror(-rc));
+        snprintf(err, 256, "cannot read %.100s/formation: %s", f->o.dir, strerror(-rc));
     } else if (!formation_file_decode(&f->file, data, (size_t)n)) {
         rc = ENV_EXIT_DAMAGE;
-        snprintf(err, 256, "DATA/formation is damaged");
+        snprintf(err, 256, "%.100s/formation is damaged: empty the folder and let the node join anew", f->o.dir);
     }
     free(data);
     return rc;

@@ -1,4 +1,5 @@
 /* main.c: sluiced: settings, an event loop, a node. Exit codes: 0 stopped as asked, 1 failed, 2 usage, 10.. enum env_exit (storage/env.h). */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +75,20 @@ static void check_ready(struct env_timer *t)
     env_timer_start_ms(&d->timer, 20);
 }
 
+/* The exit status for what node_start() answered: a full or failing disk and damage have their own, also when they are met before a lane runs. */
+static int start_status(int rc)
+{
+    switch (rc) {
+    case SLUICE_E_INVALID: return 2;
+    case ENV_EXIT_DAMAGE: return rc;
+    case -EIO:
+    case -ENOSPC:
+    case -EDQUOT:
+    case -EROFS: return ENV_EXIT_DISK;
+    default: return 1;
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct settings settings;
@@ -106,7 +121,7 @@ int main(int argc, char **argv)
     rc = node_start(d.env, &settings, &d.node, err);
     if (rc != 0) {
         fprintf(stderr, "sluiced: %s\n", err);
-        return rc == SLUICE_E_INVALID ? 2 : 1;
+        return start_status(rc);
     }
     if (env_signal_start(d.env, &d.term, SIGTERM, on_signal) != 0 || env_signal_start(d.env, &d.interrupt, SIGINT, on_signal) != 0 ||
         env_timer_init(d.env, &d.timer, check_ready) != 0) {

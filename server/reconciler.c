@@ -260,7 +260,30 @@ static bool may_vote(const struct controller *c, const struct map_node *n)
     return n != NULL && (n->state == NODE_ALIVE || (n->state == NODE_DEAD && node_down_ms(c, n->id) < VOTER_PATIENCE_MS));
 }
 
-/* Wanted voters: those that vote and live stay; others come by lowest id. A dead voter is replaced only when a live node can take its place. */
+/* The leader is no wanted voter: one of those that are takes over. Any other could find that it is not wanted either, and hand over in turn for ever. */
+static void hand_over_to(struct controller *c, const struct cluster_map *map, const uint32_t *want, unsigned n)
+{
+    reconciler_note(c, "the controller's leader hands over before it stops voting");
+    if (c->rec.group_change || controller_now(c) < c->rec.group_change_after_ms) {
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        bool voter;
+        const struct map_replica *m = member_of(map, want[i], &voter);
+        if (m == NULL || !voter || !node_up(c, want[i])) {
+            continue;
+        }
+        c->async++;
+        c->rec.group_change = true;
+        if (group_transfer(c->group, raft_id_make(m->node, m->generation), controller_changed, c) == 0) {
+            return;
+        }
+        c->async--;
+        c->rec.group_change = false;
+    }
+}
+
+/* Wanted voters: those that vote and live stay, the leader before all; others come by lowest id. A dead voter is replaced only when a live node can take its place. */
 static void reconcile_voters(struct controller *c, const struct cluster_map *map)
 {
     uint32_t want[REPLICAS_MAX];
@@ -276,11 +299,11 @@ static void reconcile_voters(struct controller *c, const struct cluster_map *map
     if (size < map->n_controller_voters && live < map->n_controller) {
         return;
     }
-    for (unsigned pass = 0; pass < 2 && n < size; pass++) {
+    for (unsigned pass = 0; pass < 3 && n < size; pass++) {
         for (unsigned i = 0; i < map->n_controller && n < size; i++) {
             const struct map_node *node = cluster_map_node(map, map->controller[i].node);
             bool voter = i < map->n_controller_voters;
-            if (may_vote(c, node) && voter == (pass == 0)) {
+            if (may_vote(c, node) && pass == (!voter ? 2u : node->id != c->self ? 1u : 0u)) {
                 want[n++] = node->id;
             }
         }
@@ -299,15 +322,7 @@ static void reconcile_voters(struct controller *c, const struct cluster_map *map
         self_wanted = self_wanted || want[i] == c->self;
     }
     if (!self_wanted) {
-        reconciler_note(c, "the controller's leader hands over before it stops voting");
-        if (!c->rec.group_change) {
-            c->async++;
-            c->rec.group_change = true;
-            if (group_transfer(c->group, 0, controller_changed, c) != 0) {
-                c->async--;
-                c->rec.group_change = false;
-            }
-        }
+        hand_over_to(c, map, want, n);
         return;
     }
     struct controller_entry e = {.kind = CONTROLLER_VOTERS, .n_voters = n};

@@ -8,6 +8,7 @@
 #include "storage/env_uv_impl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/rand.h>
 #include <signal.h>
 #include <stdio.h>
@@ -396,8 +397,22 @@ static int open_env(struct env_uv **out)
     return 0;
 }
 
+/* A process may be started with 0, 1 or 2 closed. The next file would take that number, and what is printed would end up in it: a socket or a journal. */
+static void fill_standard_files(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF) {
+            /* Opened the other way round, so that its use fails as it would have. */
+            if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) {
+                return;
+            }
+        }
+    }
+}
+
 int env_uv_open(struct env **out)
 {
+    fill_standard_files();
     struct env_uv *e;
     int rc = open_env(&e);
     if (rc != 0) {

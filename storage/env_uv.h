@@ -4,7 +4,7 @@
 
 #include "env.h"
 
-/* Opens the first loop of a process. *out is freed by env_uv_close(). 0 or -errno. */
+/* Opens the first loop of a process; standard files that are closed are taken by /dev/null, unusable. *out is freed by env_uv_close(). 0 or -errno. */
 int env_uv_open(struct env **out);
 /* Runs until env_stop(); returns 0. */
 int env_uv_run(struct env *env);

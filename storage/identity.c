@@ -165,7 +165,7 @@ int identity_open(struct env *env, const char *dir, uint32_t node_id, struct ide
     struct env_file *lock;
     e = env_lock(env, path, &lock);
     if (e != 0) {
-        complain(err, e == -EWOULDBLOCK ? "%s is locked: another process uses the data folder" : "cannot lock %s", path);
+        complain(err, e == -EWOULDBLOCK ? "%s is locked: another process uses the data folder" : "cannot lock %s: %s", path, strerror(-e));
         return e == -EWOULDBLOCK ? ENV_EXIT_LOCKED : e;
     }
     e = begin_life(env, dir, node_id, out, err);

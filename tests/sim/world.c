@@ -253,15 +253,15 @@ void run_seed(const struct world_options *o, struct world_result *r)
                 world_fail(w, 21, "shard %u took no write within 15 s after healing", s);
             }
         }
-        if (w->options.verbose) {
-            print_groups(w);
-        }
     }
     workload_stop_puts(w->workload);
     if (!wait_for(w, drained, 30 * SECOND)) {
         world_fail(w, 21, "a put had no outcome 30 s after the last fault");
     }
     world_judge(w);
+    if (r->anomalies > 0 && o->verbose) {
+        print_groups(w);
+    }
 out:
     r->trace_hash = sim_trace_hash(w->sim);
     r->events = sim_events(w->sim);

@@ -49,6 +49,8 @@ static void on_changed(void *arg, uint32_t node, bool up, bool by_reset)
     }
 }
 
+static unsigned silence_ms[2]; /* 0: the default */
+
 /* The fixture's server works on a node; it needs only the links. */
 static struct groups shells[2];
 
@@ -59,7 +61,7 @@ static void end_main(struct env *env, void *arg)
     e->env = env;
     n->env = env;
     n->closed = false;
-    struct links_options o = {.env = env, .cluster_id = {1}, .node_id = e->at + 1, .lanes = 1, .incarnation = ++n->incarnation, .arg = e,
+    struct links_options o = {.env = env, .cluster_id = {1}, .node_id = e->at + 1, .lanes = 1, .incarnation = ++n->incarnation, .arg = e, .silence_ms = silence_ms[e->at],
                               .receive = on_receive, .peer_changed = on_changed};
     CHECK(links_open(&e->l, &o) == 0);
     shells[e->at].links = e->l;
@@ -215,6 +217,22 @@ STORY(silence)
     CHECK(ends[0].downs == downs);
 }
 
+/* Whoever slept longer than the silence that he bears accuses nobody when he wakes: what was sent meanwhile waits to be read (F22). The other bears more here. */
+STORY(a_late_loop_accuses_nobody)
+{
+    silence_ms[1] = 5000;
+    struct world *w = two_ends(38);
+    for (unsigned k = 0; k < 20; k++) {
+        run_ms(w, 2000 + k * 7);
+        sim_process_pause(w->nodes[0].host, true);
+        run_ms(w, 900 + k * 30);
+        sim_process_pause(w->nodes[0].host, false);
+        run_ms(w, 1000);
+        CHECK(ends[0].downs == 0 && ends[1].downs == 0);
+    }
+    silence_ms[1] = 0;
+}
+
 /* Positions and clocks ride in the liveness records (F27). */
 STORY(positions)
 {
@@ -285,7 +303,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_order), cmocka_unit_test(small_ones_overtake), cmocka_unit_test(bounds),
         cmocka_unit_test(reconnects),  cmocka_unit_test(silence),             cmocka_unit_test(positions),
-        cmocka_unit_test(chunks_of_chunks_are_refused),
+        cmocka_unit_test(chunks_of_chunks_are_refused), cmocka_unit_test(a_late_loop_accuses_nobody),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);

@@ -367,6 +367,35 @@ static bool forgotten_change(unsigned disable)
     return group_peers(machine_of(w, l, 1)->g, peers, 8) == 3;
 }
 
+/* R7: after a restart two changes lie above what is known to be committed. The second is overwritten; the first must stay in force. */
+static bool second_change(unsigned disable)
+{
+    struct world *w = world_new(33 + 100 * variant, 3, 1);
+    w->disable = disable;
+    world_start(w);
+    CHECK(world_await_leaders(w, 5000) >= 0);
+    unsigned l = (unsigned)world_leader(w, 1);
+    CHECK(group_change(machine_of(w, l, 1)->g, GROUP_ADD_SPARE, raft_id_make(8, 1), ignore, NULL) == 0);
+    run_ms(w, 100);
+    for (unsigned i = 0; i < 20; i++) {
+        CHECK(world_put(w, 1, 100) == 0);
+        run_ms(w, 10);
+    }
+    isolate(w, l, true);
+    CHECK(group_change(machine_of(w, l, 1)->g, GROUP_ADD_SPARE, raft_id_make(9, 1), ignore, NULL) == 0);
+    run_ms(w, 100);
+    node_crash(w, l, SIM_CRASH_KILL);
+    CHECK(world_await_leaders(w, 5000) >= 0);
+    CHECK(world_put(w, 1, 100) == 0);
+    node_start(w, l);
+    struct group_peer peers[8];
+    CHECK(group_peers(machine_of(w, l, 1)->g, peers, 8) == 5);
+    isolate(w, l, false);
+    run_ms(w, 4000);
+    world_check(w, true);
+    return group_peers(machine_of(w, l, 1)->g, peers, 8) == 4;
+}
+
 /* R6, B7: a follower that is installing a snapshot campaigns when the leader dies, and leads with a log and a machine that it does not have. */
 static bool installing_candidate(unsigned disable)
 {
@@ -470,6 +499,7 @@ static void r7_membership(void **state)
 {
     (void)state;
     rule_matters(forgotten_change, GROUP_RULE_R7);
+    rule_matters(second_change, GROUP_RULE_R7);
 }
 
 static void r6_installing(void **state)

@@ -178,6 +178,26 @@ STORY(a_wrong_clock_trims_nothing)
     }
 }
 
+/* F31: no two clocks agree within a minute: nobody knows what has expired, so nothing is trimmed. */
+STORY(clocks_that_disagree_trim_nothing)
+{
+    const int64_t year_ms = (int64_t)365 * 86400 * 1000;
+    world_open(w, 3);
+    create_stream(w, 0, "s", 3);
+    unsigned l = leader(w);
+    CHECK(put(dial(w, l), NULL, 0, 10).code == 0);
+    for (unsigned i = 0; i < 3; i++) {
+        sim_host_set_clock(w->nodes[(l + i) % 3].host, (int64_t)(2 - i) * year_ms, 0); /* the leader's is the most ahead, by two years */
+    }
+    run_ms(w, 60000);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK(shard_on(w, i)->state.first == 0);
+        sim_host_set_clock(w->nodes[i].host, 0, 0);
+    }
+    run_ms(w, 30000);
+    CHECK(fetch(dial(w, await_leader(w, NO_NODE)), 0, 0).payload > 0);
+}
+
 /* F36: a node restarts while the controller has no quorum: its replicas serve. */
 STORY(serves_without_a_controller)
 {
@@ -270,6 +290,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reader_moves_to_a_lagging_replica), cmocka_unit_test(readers_of_a_removed_replica_are_sent_away), cmocka_unit_test(a_wrong_clock_trims_nothing),
+        cmocka_unit_test(clocks_that_disagree_trim_nothing),
         cmocka_unit_test(serves_without_a_controller), cmocka_unit_test(an_unknown_entry_stops_the_replica), cmocka_unit_test(a_name_made_anew_is_another_stream),
     };
     if (argc > 1) {

@@ -2,8 +2,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "proto/base.h"
@@ -173,11 +176,53 @@ static void damaged_snapshot_is_refused(void **state)
     shard_state_deinit(&a);
 }
 
+/* F19: a batch that does not continue ends the process before anything is said of it: neither skipped nor taken twice. */
+static bool survives(struct batch_header h, bool closed)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct shard_state s;
+        if (freopen("/dev/null", "w", stderr) == NULL) {
+            _exit(2);
+        }
+        shard_state_init(&s);
+        struct shard_entry e = open_entry();
+        shard_state_entry(&s, &e);
+        struct batch_header first = batch(0, 10, 2000, 1, 0);
+        shard_state_batch(&s, &first);
+        if (closed) {
+            e = (struct shard_entry){ .kind = SHARD_ENTRY_CLOSE, .time_ms = 2000 };
+            shard_state_entry(&s, &e);
+        }
+        shard_state_batch(&s, &h);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    return WIFEXITED(status);
+}
+
+static void what_does_not_continue_ends_the_process(void **state)
+{
+    (void)state;
+    assert_true(survives(batch(10, 5, 2000, 1, 1), false));
+    assert_false(survives(batch(11, 5, 2000, 1, 1), false)); /* a gap */
+    assert_false(survives(batch(9, 5, 2000, 1, 1), false));  /* overlaps */
+    assert_false(survives(batch(0, 10, 2000, 1, 0), false)); /* the same again */
+    assert_false(survives(batch(10, 5, 1999, 1, 1), false)); /* time falls */
+    assert_false(survives(batch(10, 5, 2000, 1, 2), false)); /* the producer's sequence has a gap */
+    assert_false(survives(batch(10, 5, 2000, 1, 0), false)); /* or comes again */
+    assert_false(survives(batch(10, 5, 2000, 1, 1), true));  /* behind the closing entry */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entries_round_trip), cmocka_unit_test(records_continue_and_time_never_falls), cmocka_unit_test(trims_and_settings_go_forward),
         cmocka_unit_test(snapshot_is_the_state), cmocka_unit_test(damaged_snapshot_is_refused),
+        cmocka_unit_test(what_does_not_continue_ends_the_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -267,6 +267,41 @@ static void f6(uint64_t seed, int damage)
     CHECK(two->term == 2 && rec_entry(two, 2) != NULL);
 }
 
+/* F5, F6: a replica was removed, a newer life of it came and voted, and the damage took all that tells of the newer one: what is left is no proof that nothing was here. */
+static void story_f6_removed(uint64_t seed)
+{
+    struct world *w = new_world(seed);
+    world_start(w);
+    put_group(w, 1, 7);
+    put_term(w, 1, 1, 1);
+    put_group(w, 2, 5);
+    for (uint64_t g = 1; g <= 2; g++) {
+        struct op *op = op_new(w, JOURNAL_GROUP, g, 0);
+        op->a.record.a = g == 1 ? 7 : 5;
+        op->a.record.b = 1; /* removed */
+        journal_append(w->j, &op->a);
+    }
+    settle(w);
+    put_group(w, 1, 8);
+    put_term(w, 1, 4, 2);
+    settle(w);
+    put_term(w, 3, 1, 1);
+    settle_vouched(w);
+    struct jf_block_header h[16];
+    uint32_t pos[16];
+    CHECK(segment_blocks(w, 1, h, pos, 16) >= 3 && h[1].n_records == 2);
+    world_crash(w, SIM_CRASH_POWER);
+    for (int life = 0; life < 2; life++) {
+        world_start(w);
+        const struct recovered_group *one = rec_group(w, 1), *two = rec_group(w, 2);
+        CHECK(w->open_error == 0 && w->rec->gaps == (life == 1));
+        CHECK(one->removed == (life == 1) && one->raft_id == (life == 1 ? 7 : 8) && one->lost == (life == 1));
+        CHECK(two->removed && two->lost == (life == 1));
+        world_crash(w, SIM_CRASH_POWER);
+        segment_zero(w, 1, pos[1], h[1].length); /* the block of the newer life */
+    }
+}
+
 static void story_f6_head(uint64_t seed) { f6(seed, 1); }
 static void story_f6_tail(uint64_t seed) { f6(seed, 2); }
 static void story_f6_both(uint64_t seed) { f6(seed, 3); }
@@ -277,6 +312,7 @@ static void test_f6(void **state)
     run_story(story_f6_head, 1);
     run_story(story_f6_tail, 1);
     run_story(story_f6_both, 1);
+    run_story(story_f6_removed, 1);
 }
 
 /* F7: segments are freed and reused all the time, and the power fails at any moment: nothing that is not trimmed durably is missed. */
@@ -387,6 +423,10 @@ static void story_f10(uint64_t seed)
     }
     fill_with_dead(w, 2, 2);
     put_truncate_at(w, 1, 3);
+    settle(w);
+    world_crash(w, SIM_CRASH_POWER);
+    world_start(w);
+    CHECK(w->open_error == 0 && rec_group(w, 1)->n_entries == 2); /* whatever the sealed segment lists */
     put_entry(w, 1, 4, 900, 1);
     fill_with_dead(w, 2, 2);
     world_crash(w, SIM_CRASH_POWER);
