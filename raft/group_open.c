@@ -353,7 +353,7 @@ int group_open(struct groups *gs, const struct group_options *o, struct group **
     raft_set_snapshot_threshold(&g->raft, UINT_MAX);
     raft_set_snapshot_trailing(&g->raft, 1);
     raft_set_max_catch_up_rounds(&g->raft, 100);
-    raft_set_max_catch_up_round_duration(&g->raft, 60 * 1000);
+    raft_set_max_catch_up_round_duration(&g->raft, 5 * 1000); /* one that fell silent; only replicas that are close are promoted */
     groups_insert(g);
     *out = g;
     if (o->recovered == NULL) {

@@ -402,7 +402,7 @@ void connection_accept(struct lane *l)
     l->connections = c;
     l->n_connections++;
     l->metrics.connections_total++;
-    if (l->n_connections > l->n_connections_max + CONNECTION_RESERVE || l->closing) {
+    if (l->n_connections > l->n_accept_max || l->closing) {
         connection_refuse(c, l->closing ? SLUICE_E_SHUTTING_DOWN : SLUICE_E_BUSY, 0, l->closing ? NULL : "too many connections");
         return;
     }

@@ -20,7 +20,7 @@ enum {
     CONNECTION_UNSENT_MAX = 8 << 20,     /* bytes of answers that wait for the client to read */
     CONNECTION_REQUEST_BYTES_MAX = 16 << 20, /* payload bytes of unanswered requests */
     CONNECTION_HELLO_MESSAGE_MAX = 4096,
-    CONNECTION_RESERVE = 256,            /* beyond connections-max, which counts clients: for nodes and for those that have not said HELLO */
+    CONNECTION_RESERVE = 256,            /* beyond connections-max, which counts clients: for nodes and for those that have not said HELLO; fewer if descriptors are few */
     /* A payload under way from a client: bounded by time, as others may wait for its place. */
     CONNECTION_RECEIVE_SMALL = 64 << 10, /* below this it is not counted */
     CONNECTION_RECEIVE_MS = 10000, CONNECTION_RECEIVE_BYTES_PER_MS = 64,

@@ -370,7 +370,11 @@ void machine_renew_replicas(struct controller_machine *m, uint32_t node)
             if (r == NULL) {
                 continue;
             }
-            if (r->leaving || replacer(s, r) != NULL) {
+            struct map_replica *by = replacer(s, r);
+            if (r->leaving || by != NULL) {
+                if (by != NULL) {
+                    by->replaces_node = by->replaces_generation = 0; /* or it would count as a replica more than wanted, and another one would be added */
+                }
                 replica_drop(s, r); /* it was on its way out: what takes its place goes on joining */
             } else {
                 replica_renew(s, r, node);

@@ -4,6 +4,7 @@
  *   -> lane_stop: leaderships go -> lane_drain: shards and connections end -> lane_close: groups, barrier, journal */
 #include "server/lane.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,14 @@ struct lane *lane_make(struct node *n, unsigned number)
     l->node = n;
     l->number = number;
     l->n_connections_max = (unsigned)(n->settings.connections_max / n->n_lanes + 1);
+    l->n_accept_max = l->n_connections_max + CONNECTION_RESERVE;
+    /* Half of the descriptors are the journal's: a segment that cannot be opened ends the node, and clients must not be able to bring that about. */
+    unsigned files = n->settings.files_max != 0 ? (unsigned)min_u64(n->settings.files_max / 2 / n->n_lanes, UINT_MAX) : UINT_MAX;
+    if (l->n_accept_max > files) {
+        unsigned reserve = (unsigned)min_u64(CONNECTION_RESERVE, files / 4);
+        l->n_accept_max = files;
+        l->n_connections_max = files - reserve;
+    }
     /* A quarter of the memory setting is for requests, half for Raft logs (groups_options.memory_max), the rest for indexes and slack. */
     l->bytes_max = max_u64(n->settings.memory / 4 / n->n_lanes, CONNECTION_REQUEST_BYTES_MAX);
     return l;

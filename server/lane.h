@@ -50,7 +50,7 @@ struct lane {
     struct env_listener listener;
     bool listening;
     struct connection *connections;
-    unsigned n_connections, n_connections_max;
+    unsigned n_connections, n_connections_max, n_accept_max; /* now; of clients; of all, with nodes and those that have not said HELLO */
     uint64_t bytes_held, bytes_max; /* payloads of requests of this lane's connections; the bound */
     bool reads_paused;              /* bytes_held reached the bound: no connection is read */
     uint64_t bytes_receiving;       /* payloads of clients that are not whole yet; bytes_max bounds them too */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "proto/base.h"
@@ -89,6 +90,18 @@ static int start_status(int rc)
     }
 }
 
+/* Descriptors that this process may have: as many as the system lets it take without asking. 0: not known. */
+static uint64_t raise_files_max(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
+        return 0;
+    }
+    rlim_t was = files.rlim_cur;
+    files.rlim_cur = files.rlim_max;
+    return setrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur : was;
+}
+
 int main(int argc, char **argv)
 {
     struct settings settings;
@@ -110,6 +123,7 @@ int main(int argc, char **argv)
     }
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     settings.cores = cores < 1 ? 1 : cores > 64 ? 64 : (uint32_t)cores;
+    settings.files_max = raise_files_max();
     signal(SIGPIPE, SIG_IGN);
     struct daemon d = { 0 };
     int rc = env_uv_open(&d.env);

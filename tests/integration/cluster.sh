@@ -26,6 +26,9 @@ check "names three live nodes" is_json '(.nodes | length) == 3 and all(.nodes[];
 check "and a controller leader" is_json '.controller_leader >= 1 and .controller_leader <= 3 and (.cluster | length) == 32'
 check "node list -o json" exits 0 "$sluice" node list -o json
 check "is a list of three" is_json 'length == 3'
+check "a living member is not given another address" exits 1 "$sluice" node add 1 127.0.0.1:1
+check "  with the reason" says 'another address'
+check "its own address may be told again" exits 0 "$sluice" node add 1 "${SLUICE_ENDPOINTS%%,*}"
 
 check "a stream is created" exits 0 "$sluice" -o json stream create words --shards 4 --retention-hours 48
 check "and described" is_json '.name == "words" and .status == "ACTIVE" and .shards == 4 and .retention_hours == 48 and .replicas == 3'

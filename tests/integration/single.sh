@@ -96,6 +96,32 @@ must "it starts on other ports" until_ok 20 single_ready
 check "the stream is there" exits 0 "$sluice" stream describe one
 check "and its records" exits 0 "$sluice" get one --limit 10
 check "as many as asked for" [ "$(wc -l <"$work/out")" -eq 10 ]
+# A file that takes the number of a closed standard file would get what is printed.
+check "a closed standard output is an error" exits 1 bash -c '"$1" get one >&-' sh "$sluice"
+check "a closed standard input too" exits 1 bash -c '"$1" put one <&-' sh "$sluice"
+
+# ---- few descriptors: a crowd of connections does not take those of the journal ----
+must "there are free ports" free_ports
+printf '#!/bin/bash\nulimit -n 64\nexec "%s" "$@"\n' "$sluiced" >"$work/few"
+chmod +x "$work/few"
+usual=$sluiced home=$SLUICE_ENDPOINTS
+sluiced=$work/few
+single_start "$work/crowded" --lanes 1 --segment-first 1MiB --segment-max 1MiB --limits off
+sluiced=$usual
+must "a node with 64 descriptors starts" until_ok 20 single_ready
+must "a stream is created there" exits 0 "$sluice" stream create crowd
+crowd=()
+for ((i = 0; i < 150; i++)); do
+    exec {descriptor}<>"/dev/tcp/127.0.0.1/$ports_base" && crowd+=("$descriptor")
+done
+check "records of some segments are put meanwhile" exits 0 "$sluice" put crowd <(seq -f '%0100000.0f' 120)
+for descriptor in "${crowd[@]}"; do
+    exec {descriptor}>&-
+done
+check "and the node lives" until_ok 20 single_ready
+kill -TERM "$single_pid"
+check "and stops" ends_with 0 20 "$single_pid"
+export SLUICE_ENDPOINTS=$home
 
 # ---- deleting ----
 check "the stream is deleted" exits 0 "$sluice" stream delete one

@@ -11,8 +11,8 @@ enum { APART = FAULT_CUT | FAULT_PARTITION | FAULT_RESET, DEATHS = FAULT_KILL | 
 static const struct world_profile profiles[] = {
     {.name = "", .text = "no profile"},
     {.name = "slow-disk", .text = "votes and entries leave long before they are durable; power cuts",
-     .faults = FAULT_POWER | FAULT_POWER_ALL | APART, .fixed = true, .nodes = 3, .shards = 6, .seconds = 30, .tick_ms = 20, .tick_spread_ms = 300,
-     .restart_ms = 300, .sync_ns = {10 * MS, 250 * MS}},
+     .faults = FAULT_POWER | FAULT_POWER_ALL | APART, .fixed = true, .nodes = 3, .shards = 16, .seconds = 30, .tick_ms = 20, .tick_spread_ms = 500,
+     .restart_ms = 60, .sync_ns = {10 * MS, 150 * MS}},
     {.name = "full-disk", .text = "disks that are nearly full, much data",
      .faults = FAULT_NOSPACE | FAULT_KILL | APART, .nodes = 3, .shards = 2, .operations = 300},
     {.name = "installs", .text = "snapshots every few entries, nodes that lose their disks, slow disks, leaders that die",

@@ -18,7 +18,7 @@ R1   unit raft_rules_test r1_ack_clamp
 R2   unit raft_rules_test r2_hold_back
 R3   --disable-raft=0x8      1-10     -
 R4   --disable-raft=0x10     10-20    full-disk
-R5   --disable-raft=0x20     1-400    slow-disk
+R5   --disable-raft=0x20     1-60     slow-disk
 R5   unit raft_rules_test r5_persist_before_send
 R6   unit raft_rules_test r6_installing
 R7   --disable-raft=0x80     16-30    moves

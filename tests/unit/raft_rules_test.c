@@ -470,6 +470,100 @@ static bool bounded_messages(unsigned disable)
     return most <= 2 << 20;
 }
 
+/* ---- elections that libraft alone would never end ---- */
+
+static void slow_disk(struct world *w, unsigned i, bool on)
+{
+    struct sim_disk d = {.sync_ns = {1 * MS, 1 * MS}, .write_ns = {10000, 20000}, .read_ns = {10000, 20000}};
+    if (on) {
+        d.sync_ns = (struct sim_range){4000 * MS, 4000 * MS};
+    }
+    sim_host_set_disk(w->nodes[i].host, &d);
+}
+
+static bool leads_within(struct world *w, unsigned ms)
+{
+    for (; ms > 0; ms--) {
+        run_ms(w, 1);
+        for (unsigned i = 0; i < w->n_nodes; i++) {
+            if (node_up(w, i) && w->nodes[i].machines[1] != NULL && group_ready(machine_of(w, i, 1)->g)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Two of three are left: one has the longer log, the other one the higher term. The pre-vote of the first is refused for its term, which it must come to know. */
+static bool longer_log_lower_term(unsigned disable)
+{
+    (void)disable;
+    struct world *w = world_new(41 + 100 * variant, 3, 1);
+    world_start(w);
+    CHECK(world_await_leaders(w, 5000) >= 0);
+    unsigned a = (unsigned)world_leader(w, 1), b = (a + 1) % 3, c = (a + 2) % 3;
+    run_ms(w, 500);
+    uint64_t term = group_term(machine_of(w, a, 1)->g);
+    isolate(w, a, true);
+    slow_disk(w, c, true); /* its votes come too late */
+    for (unsigned i = 0; i < 10; i++) {
+        CHECK(node_put(w, a, 1, 1, 100, NULL) == 0);
+    }
+    for (unsigned ms = 0; ms < 20000 && group_term(machine_of(w, b, 1)->g) < term + 2; ms++) {
+        run_ms(w, 1);
+    }
+    CHECK(group_term(machine_of(w, b, 1)->g) >= term + 2);
+    node_crash(w, c, SIM_CRASH_POWER);
+    CHECK(group_role(machine_of(w, b, 1)->g) != GROUP_LEADER);
+    node_crash(w, b, SIM_CRASH_KILL);
+    node_start(w, b);
+    for (unsigned ms = 0; ms < 10000 && group_role(machine_of(w, a, 1)->g) == GROUP_LEADER; ms++) {
+        run_ms(w, 1);
+    }
+    isolate(w, a, false);
+    return leads_within(w, 10000);
+}
+
+/* A promotion is known to two voters of four; the third is gone for good, the fourth is the new voter, which has not heard of it. */
+static bool unaware_voter(unsigned disable)
+{
+    (void)disable;
+    struct world *w = world_new(42 + 100 * variant, 4, 1);
+    w->n_members = 3;
+    world_start(w);
+    CHECK(leads_within(w, 5000));
+    unsigned l = (unsigned)world_leader(w, 1), x = (l + 1) % 3, z = (l + 2) % 3;
+    uint64_t id = raft_id_make(4, 1);
+    machine_open(&w->nodes[3], 1, id, NULL, 0, NULL);
+    run_ms(w, 100);
+    CHECK(group_change(machine_of(w, l, 1)->g, GROUP_ADD_SPARE, id, ignore, NULL) == 0);
+    run_ms(w, 200);
+    CHECK(group_change(machine_of(w, l, 1)->g, GROUP_ASSIGN_STANDBY, id, ignore, NULL) == 0);
+    run_ms(w, 1000);
+    node_crash(w, z, SIM_CRASH_KILL);
+    isolate(w, 3, true);
+    run_ms(w, 50);
+    CHECK(world_leader(w, 1) == (int)l);
+    CHECK(group_change(machine_of(w, l, 1)->g, GROUP_ASSIGN_VOTER, id, ignore, NULL) == 0);
+    run_ms(w, 50);
+    struct group_peer peers[8];
+    CHECK(group_peers(machine_of(w, x, 1)->g, peers, 8) == 4 && peers[3].voter);
+    node_crash(w, l, SIM_CRASH_KILL);
+    node_start(w, l);
+    isolate(w, 3, false);
+    return leads_within(w, 10000);
+}
+
+static void elections_end(void **state)
+{
+    (void)state;
+    for (variant = 0; variant < VARIANTS; variant++) {
+        assert_true(safe_in_child(longer_log_lower_term, 0));
+        assert_true(safe_in_child(unaware_voter, 0));
+    }
+    variant = 0;
+}
+
 static void r1_ack_clamp(void **state)
 {
     (void)state;
@@ -525,6 +619,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(r1_ack_clamp), cmocka_unit_test(r2_hold_back),   cmocka_unit_test(r3_own_term),
         cmocka_unit_test(r5_persist_before_send), cmocka_unit_test(r6_installing), cmocka_unit_test(r7_membership), cmocka_unit_test(r9_fragments), cmocka_unit_test(r12_sole_voter),
+        cmocka_unit_test(elections_end),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);

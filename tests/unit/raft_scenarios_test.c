@@ -16,7 +16,7 @@ static bool in_child(bool (*play)(unsigned disable), unsigned disable)
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(60);
+        alarm(240);
         _exit(play(disable) ? 0 : 3);
     }
     int status = 0;

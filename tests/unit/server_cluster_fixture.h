@@ -27,7 +27,7 @@
 enum { NODES = 4, NO_NODE = NODES };
 #define MS 1000000ull
 
-struct test_node { struct world *w; struct sim_host *host; struct node *node; unsigned at, exits; int exit_code; char why[200]; };
+struct test_node { struct world *w; struct sim_host *host; struct node *node; unsigned at, exits; int exit_code; char why[256]; };
 struct world {
     struct sim *sim;
     struct test_node nodes[NODES];

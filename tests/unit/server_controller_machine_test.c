@@ -212,6 +212,27 @@ static void a_moved_replica_leaves_after_the_new_one_votes(void **state)
     controller_machine_free(w.m);
 }
 
+/* What takes the place of a replica that lost its disk meanwhile is an ordinary one from then on: nobody must think that a replica is missing. */
+static void a_moved_replica_that_lost_its_disk_is_gone(void **state)
+{
+    (void)state;
+    struct world w;
+    init(&w, 4);
+    create(&w, "a", 1, 1, 1);
+    assert_int_equal(replica(&w, 2, REPLICA_OP_MOVE, 1, 1, 4).code, 0);
+    assert_int_equal(life(&w, 1, BLANK_LIFE_JUMP, LIFE_BLANK).code, 0);
+    struct cluster_map *map = controller_machine_map(w.m);
+    const struct map_shard *s = &map->streams[0].shards[0];
+    assert_int_equal(s->n_replicas, 3);
+    assert_null(cluster_map_replica(s, 1));
+    assert_int_equal(cluster_map_replica(s, 4)->replaces_node, 0);
+    assert_int_equal(cluster_map_replica(s, 4)->replaces_generation, 0);
+    assert_true(cluster_map_replica(s, 4)->joining);
+    cluster_map_unref(map);
+    check_snapshot(&w);
+    controller_machine_free(w.m);
+}
+
 static void a_blank_disk_gets_new_generations_once_per_life(void **state)
 {
     (void)state;
@@ -345,6 +366,7 @@ int main(void)
         cmocka_unit_test(deleted_groups_are_gone_for_ever),
         cmocka_unit_test(a_replica_is_replaced_in_place),
         cmocka_unit_test(a_moved_replica_leaves_after_the_new_one_votes),
+        cmocka_unit_test(a_moved_replica_that_lost_its_disk_is_gone),
         cmocka_unit_test(a_blank_disk_gets_new_generations_once_per_life),
         cmocka_unit_test(nodes_come_drain_and_go),
         cmocka_unit_test(settings_have_versions),

@@ -21,9 +21,8 @@ static void await_rejoined(struct world *w, unsigned i, uint32_t generation)
             continue;
         }
         struct group_peer peers[REPLICAS_MAX + 2];
-        unsigned n = group_peers(l->group, peers, ARRAY_LEN(peers)), voters = 0;
+        unsigned n = group_peers(l->group, peers, ARRAY_LEN(peers));
         for (unsigned p = 0; p < n; p++) {
-            voters += peers[p].voter;
             if (peers[p].voter && peers[p].raft_id == s->raft_id && n == 3 && replicas_agree(w)) {
                 return;
             }
@@ -282,8 +281,8 @@ static void large(struct settings *s, unsigned node)
     s->record_max = 10 << 20;
     s->in_flight = 64 << 10;
     s->flush_max = 256 << 10;
-    s->segment_first = 1 << 20;
-    s->segment_max = 16 << 20;
+    s->segment_first = 65536;
+    s->segment_max = 1 << 20;
 }
 
 /* F24: one record larger than every window passes, and neither elections nor other shards' writes wait for it. */
