@@ -384,7 +384,7 @@ static void receive_alive(struct links_peer *p, const struct link_message *m)
     }
     p->position = max_u64(p->position, m->a);
     p->acked_position = max_u64(p->acked_position, m->b);
-    p->clock_offset_ms = (int64_t)(m->d - env_wall_ms(p->links->o.env));
+    p->clock_offset_ms = (int64_t)(m->d - env_now_ms(p->links->o.env));
     p->clock_known = true;
 }
 

@@ -72,7 +72,8 @@ void links_send(struct links *l, uint32_t node, struct link_send *s);
 void links_post(struct links *l, uint32_t node, const struct link_message *m);
 /* Counts the connections we opened to the peer; 0: none now. What was sent in another epoch may be lost. */
 uint64_t links_epoch(const struct links *l, uint32_t node);
-/* The peer's wall clock less ours in ms, as of its last liveness record; false: unknown. */
+/* The peer's wall clock less our monotonic one (env_now_ms()), as of its last liveness record; false: unknown. Our own wall clock has no part in it: it may have stepped
+ * since. */
 bool links_clock_offset(const struct links *l, uint32_t node, int64_t *offset_ms);
 
 /* From the server: the payload of a FRAME_LINK frame that came on a connection whose hello named (node, lane, incarnation); free()d by the links.

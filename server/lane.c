@@ -146,34 +146,21 @@ static void open_storage(struct lane *l)
     }
 }
 
-uint64_t lane_wall_ms(const struct lane *l)
+/* Only told: the log's time does not rest on this clock alone (shard_clock.c). */
+static void note_clock_step(struct lane *l)
 {
-    return (uint64_t)((int64_t)env_now_ms(l->env) + l->wall_less_clock_ms);
-}
-
-/* A wall clock that steps is not followed at once: the offsets of the peers' clocks are of before the step until their next liveness records. */
-static void follow_wall_clock(struct lane *l, bool first)
-{
-    uint64_t now = env_now_ms(l->env);
-    int64_t seen = (int64_t)env_wall_ms(l->env) - (int64_t)now;
+    int64_t seen = (int64_t)env_wall_ms(l->env) - (int64_t)(env_clock_ns(l->env) / 1000000u);
     int64_t step = seen - l->wall_less_clock_ms;
-    if (!first && (step > 1000 || step < -1000)) {
-        if (l->step_since_ms == 0) {
-            l->step_since_ms = now;
-            log_warn(&l->log, "the wall clock stepped", "lane=%u ms=%lld", l->number, (long long)step);
-        }
-        if (now - l->step_since_ms < LANE_STEP_MS) {
-            return;
-        }
+    if (l->ticks > 0 && (step > 1000 || step < -1000)) {
+        log_warn(&l->log, "the wall clock stepped", "lane=%u ms=%lld", l->number, (long long)step);
     }
-    l->step_since_ms = 0;
     l->wall_less_clock_ms = seen;
 }
 
 static void tick(struct env_timer *t)
 {
     struct lane *l = container_of(t, struct lane, tick);
-    follow_wall_clock(l, false);
+    note_clock_step(l);
     env_timer_start_ms(&l->tick, LANE_TICK_MS);
     l->ticks++;
     links_set_journal_position(groups_links(l->groups), journal_durable(l->journal));
@@ -370,7 +357,6 @@ static void serve_here(struct lane *l, void *arg)
             links_set_peer(groups_links(l->groups), nodes[i].id, nodes[i].host, nodes[i].port);
         }
     }
-    follow_wall_clock(l, true);
     lane_open_recovered(l);
     l->serving = true;
     env_timer_start_ms(&l->tick, LANE_TICK_MS);

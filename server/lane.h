@@ -29,8 +29,7 @@ enum {
     LANE_TICK_MS = 100,
     LANE_CONNECTIONS_MS = 1000,
     LANE_RETENTION_MS = 5000,
-    LANE_STATUS_MS = 1000,
-    LANE_STEP_MS = 500
+    LANE_STATUS_MS = 1000
 };
 
 struct lane {
@@ -58,8 +57,7 @@ struct lane {
     /* work */
     struct env_timer tick;
     uint64_t ticks;
-    int64_t wall_less_clock_ms;    /* own wall clock less the monotonic one, as believed: a step counts only after LANE_STEP_MS */
-    uint64_t step_since_ms;        /* since when the wall clock has been seen elsewhere; 0: it is not */
+    int64_t wall_less_clock_ms;    /* own wall clock less the monotonic one at the last tick, to tell of steps */
     void *scratch;                 /* batch_check() */
     size_t scratch_size;
     struct lane_metrics metrics;
@@ -113,8 +111,6 @@ void lane_status_changed(struct lane *l);
 /* Memory of requests: counts, and pauses or resumes reading at the bound. */
 void lane_hold(struct lane *l, uint64_t bytes);
 void lane_release(struct lane *l, uint64_t bytes);
-/* The own wall clock, with steps held back until peers' clocks can be compared with it again (F31). */
-uint64_t lane_wall_ms(const struct lane *l);
 /* "host:port" of a node by the lane's map; "" if unknown. */
 void lane_node_address(const struct lane *l, uint32_t node, char buf[96]);
 

@@ -55,7 +55,7 @@ struct shard {
     bool control_busy;
     struct request *waiters;       /* fetches waiting for records */
     /* While leading: the replicas' clocks against ours (F31), looked at every tick. */
-    int64_t median_clock_ms;       /* median of the offsets, our own being 0 */
+    int64_t median_clock_ms;       /* median of the replicas' wall clocks, each less our monotonic one */
     bool clocks_agree;             /* a majority lies within a minute of the median */
     /* For reports. */
     bool caught_up;

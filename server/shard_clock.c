@@ -1,7 +1,7 @@
 /* shard_clock.c: the time a leader gives to entries of its log (F31: a leader with a wrong clock must neither poison the times of records nor trim the shard).
  *
  * Every liveness record of a link carries the peer's wall clock. The leader takes the median over the replicas of the group, its own clock included: time = max(last time,
- * min(own clock, median + 5 s)). A trim is proposed only while a majority of the clocks lies within a minute of the median. */
+ * min(own clock, median + 5 s)). All are kept as distances from the leader's monotonic clock, which never steps: taken from its wall clock, the others' would step with it. A trim is proposed only while a majority of the clocks lies within a minute of the median. */
 #include "proto/base.h"
 #include "server/node_impl.h"
 #include "server/shard.h"
@@ -10,13 +10,8 @@ enum { CLOCK_AHEAD_MS = 5000, CLOCK_AGREE_MS = 60000 };
 
 uint64_t shard_time(const struct shard *s)
 {
-    uint64_t own = lane_wall_ms(s->lane);
-    int64_t bound = s->median_clock_ms + CLOCK_AHEAD_MS;
-    if (bound < 0) {
-        uint64_t back = (uint64_t)-bound;
-        own = own > back ? own - back : 0;
-    }
-    return max_u64(s->time_in_flight, own);
+    int64_t bound = (int64_t)env_now_ms(s->lane->env) + s->median_clock_ms + CLOCK_AHEAD_MS;
+    return max_u64(s->time_in_flight, bound > 0 ? min_u64(env_wall_ms(s->lane->env), (uint64_t)bound) : 0);
 }
 
 void shard_clock_tick(struct shard *s)
@@ -24,6 +19,7 @@ void shard_clock_tick(struct shard *s)
     struct group_peer peers[REPLICAS_MAX + 2];
     unsigned n = group_peers(s->group, peers, ARRAY_LEN(peers));
     int64_t offsets[REPLICAS_MAX + 2];
+    int64_t own = (int64_t)env_wall_ms(s->lane->env) - (int64_t)(env_clock_ns(s->lane->env) / 1000000u);
     unsigned known = 0;
     unsigned voters = 0;
     for (unsigned i = 0; i < n; i++) {
@@ -31,7 +27,7 @@ void shard_clock_tick(struct shard *s)
             continue;
         }
         voters++;
-        int64_t offset = 0;
+        int64_t offset = own;
         if (peers[i].raft_id != s->raft_id && !links_clock_offset(groups_links(s->lane->groups), raft_id_node(peers[i].raft_id), &offset)) {
             continue;
         }
@@ -42,7 +38,7 @@ void shard_clock_tick(struct shard *s)
         }
         offsets[at] = offset;
     }
-    s->median_clock_ms = known > 0 ? offsets[(known - 1) / 2] : 0;
+    s->median_clock_ms = known > 0 ? offsets[(known - 1) / 2] : own;
     unsigned agree = 0;
     for (unsigned i = 0; i < known; i++) {
         int64_t away = offsets[i] - s->median_clock_ms;

@@ -281,9 +281,16 @@ static int by_name(const void *a, const void *b)
 int env_uv_dir_list(struct env *env, const char *path, env_dir_cb cb, void *arg)
 {
     (void)env;
-    DIR *dir = opendir(path);
+    /* Not opendir(): it opens inside the C library, unseen by ThreadSanitizer, which then takes the number's former owner for a second user. */
+    int fd = open_fd(path, O_RDONLY | O_DIRECTORY);
+    if (fd < 0) {
+        return fd;
+    }
+    DIR *dir = fdopendir(fd);
     if (dir == NULL) {
-        return -errno;
+        int e = -errno;
+        close(fd);
+        return e;
     }
     /* Names first, calls after: the callback may rename or delete. */
     char **names = NULL;

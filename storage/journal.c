@@ -65,6 +65,7 @@ static void journal_free(struct journal *j)
 {
     journal_reads_free(j);
     carry_abort(j);
+    carried_free_all(j);
     unit_free_all(j);
     for (size_t i = 0; i < j->n_segments; i++) {
         struct segment *s = j->segments[i];

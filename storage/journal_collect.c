@@ -40,6 +40,7 @@ struct carried {
     struct jf_dirent d;
     struct place from;
     struct journal *journal;
+    struct carried *next, **prev; /* in journal.carried, so that those never written are freed at the end */
     uint8_t bytes[];
 };
 
@@ -127,6 +128,24 @@ static void segment_free(struct journal *j, struct segment *s)
 
 /* ---- carrying ---- */
 
+static void carried_free(struct carried *c)
+{
+    if (c != NULL) {
+        *c->prev = c->next;
+        if (c->next != NULL) {
+            c->next->prev = c->prev;
+        }
+        free(c);
+    }
+}
+
+void carried_free_all(struct journal *j)
+{
+    while (j->carried != NULL) {
+        carried_free(j->carried);
+    }
+}
+
 static void carried_done(struct journal_append *a)
 {
     struct carried *c = container_of(a, struct carried, append);
@@ -136,7 +155,7 @@ static void carried_done(struct journal_append *a)
                                    .a = c->d.a, .b = c->d.b, .c = c->d.c, .len = c->d.len};
         j->moved(j->owner, &r, &c->from, &a->place);
     }
-    free(c);
+    carried_free(c);
 }
 
 static struct carried *carried_new(struct journal *j, const struct segment *s, const struct jf_dirent *d)
@@ -149,6 +168,12 @@ static struct carried *carried_new(struct journal *j, const struct segment *s, c
     c->journal = j;
     c->d = *d;
     c->from = (struct place){.segment = s->number, .pos = d->pos, .len = d->len, .crc = d->crc};
+    c->next = j->carried;
+    c->prev = &j->carried;
+    if (c->next != NULL) {
+        c->next->prev = &c->next;
+    }
+    j->carried = c;
     c->append.done = carried_done;
     c->append.record = (struct journal_record){.kind = (enum journal_kind)d->kind, .data = c->bytes, .len = d->len};
     return c;
@@ -201,7 +226,7 @@ void carry_abort(struct journal *j)
         j->carry = NULL;
         free(c->footer);
         free(c->dir);
-        free(c->reading);
+        carried_free(c->reading);
         free(c);
     }
 }

@@ -139,6 +139,7 @@ struct segment_job {
 };
 
 struct carry;
+struct carried;
 struct disk_read;
 
 struct journal {
@@ -195,6 +196,7 @@ struct journal {
     journal_moved_fn moved;
     size_t collect_cursor;
     struct carry *carry;
+    struct carried *carried;       /* copies being made or on their way */
 
     struct cache *cache;
     struct disk_read *disk_reads; /* in flight */
@@ -317,5 +319,6 @@ void journal_reads_free(struct journal *j);
 
 /* journal_collect.c */
 void carry_abort(struct journal *j);
+void carried_free_all(struct journal *j);
 
 #endif

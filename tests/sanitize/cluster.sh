@@ -8,7 +8,7 @@ dir=$work/cluster
 must "three nodes start" cluster_up "$dir" --nodes 3 --timeout 120 --set limits=off --set lanes=2
 must "a stream is created" exits 0 "$sluice" stream create s --shards 6
 check "every shard has a leader" until_ok 30 has_leaders s
-"$sluice" get s --from latest --follow >"$work/followed" 2>"$work/followed.err" &
+"$sluice" get s --follow >"$work/followed" 2>"$work/followed.err" &
 follower=$!
 started_pids+=("$follower")
 

@@ -628,7 +628,7 @@ static inline void run_story(void (*story)(void))
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        alarm(120);
+        alarm(300);
         story();
         fflush(stdout);
         _exit(0);

@@ -178,6 +178,31 @@ STORY(a_wrong_clock_trims_nothing)
     }
 }
 
+/* F31: the leader's clock steps ahead and back again while records come in. Between the step and the next word of the peers no time may be taken from a comparison of
+ * clocks of which one is of before the step. */
+STORY(a_clock_that_steps_there_and_back_trims_nothing)
+{
+    const int64_t ahead_ms = (int64_t)100 * 86400 * 1000;
+    world_open(w, 3);
+    create_stream(w, 0, "s", 3);
+    unsigned l = leader(w);
+    struct client *c = dial(w, l);
+    struct answer a = put(c, NULL, 0, 10);
+    CHECK(a.code == 0);
+    uint64_t wall = a.time_ms, began = now_ms(w);
+    for (unsigned round = 0; round < 6; round++) {
+        sim_host_set_clock(w->nodes[l].host, round % 2 == 0 ? ahead_ms : 0, 0);
+        c = dial(w, l);
+        for (unsigned k = 0; k < 25; k++) {
+            a = put(c, NULL, 0, 10);
+            CHECK(a.code == 0 && a.time_ms <= wall + (now_ms(w) - began) + 6000);
+            run_ms(w, 20 + k * 7 % 60);
+        }
+    }
+    run_ms(w, 20000);
+    CHECK(shard_on(w, l)->state.first == 0);
+}
+
 /* F31: no two clocks agree within a minute: nobody knows what has expired, so nothing is trimmed. */
 STORY(clocks_that_disagree_trim_nothing)
 {
@@ -291,6 +316,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reader_moves_to_a_lagging_replica), cmocka_unit_test(readers_of_a_removed_replica_are_sent_away), cmocka_unit_test(a_wrong_clock_trims_nothing),
         cmocka_unit_test(clocks_that_disagree_trim_nothing),
+        cmocka_unit_test(a_clock_that_steps_there_and_back_trims_nothing),
         cmocka_unit_test(serves_without_a_controller), cmocka_unit_test(an_unknown_entry_stops_the_replica), cmocka_unit_test(a_name_made_anew_is_another_stream),
     };
     if (argc > 1) {
