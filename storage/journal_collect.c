@@ -142,7 +142,9 @@ static void carried_free(struct carried *c)
 void carried_free_all(struct journal *j)
 {
     while (j->carried != NULL) {
-        carried_free(j->carried);
+        struct carried *c = j->carried;
+        j->carried = c->next;
+        free(c);
     }
 }
 
