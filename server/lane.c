@@ -116,7 +116,7 @@ static void open_storage(struct lane *l)
     snprintf(dir, sizeof dir, "%s/lane-%u", s->data, l->number);
     struct journal_options jo = {
         .env = l->env, .dir = dir, .node_id = n->identity.node_id, .lane = l->number, .incarnation = n->identity.incarnation,
-        .segment_first = (uint32_t)s->segment_first, .segment_max = (uint32_t)s->segment_max, .pool_target = (unsigned)s->pool_segments,
+        .segment_first = (uint32_t)s->segment_first, .segment_max = (uint32_t)s->segment_max, .pool_max = s->pool_max,
         .flush_max = (uint32_t)s->flush_max, .reserve = s->disk_reserve, .cache_bytes = s->cache / n->n_lanes,
         .after_io_error = n->identity.last_end == IDENTITY_IO_ERROR, .io_error = note_io_error, .io_error_arg = l, .test_disable = s->test_disable_journal
     };

@@ -38,7 +38,9 @@ static void add_histogram(struct metrics_histogram *sum, const struct metrics_hi
     X(bytes_payload, "journal_payload_bytes_total", "counter", "Bytes of record data appended.") \
     X(bytes_written, "journal_written_bytes_total", "counter", "Bytes written to disk by journals.") \
     X(segments, "journal_segments", "gauge", "Segments that hold data.") \
-    X(pool_segments, "journal_pool_segments", "gauge", "Recycled segments kept ready.") \
+    X(pool_segments, "journal_pool_segments", "gauge", "Files kept ready to be overwritten.") \
+    X(pool_bytes, "journal_pool_bytes", "gauge", "Bytes of the files kept ready to be overwritten.") \
+    X(pool_want, "journal_pool_wanted_bytes", "gauge", "Bytes that should be kept ready: what the busiest minute of late wrote.") \
     X(carried_bytes, "journal_carried_bytes_total", "counter", "Bytes carried forward out of freed segments.") \
     X(freed_segments, "journal_freed_segments_total", "counter", "Segments freed.") \
     X(cache_bytes, "cache_bytes", "gauge", "Bytes in the read cache.") \

@@ -25,7 +25,7 @@
     X(NUMBER, controller_nodes, "controller-nodes", 3, 1, 5, "voters of the controller group: 1, 3 or 5") \
     X(SIZE, segment_first, "segment-first", 4194304, 65536, 1073741824, "size of a journal's first segment; doubles up to segment-max") \
     X(SIZE, segment_max, "segment-max", 268435456, 65536, 1073741824, "largest journal segment") \
-    X(NUMBER, pool_segments, "pool-segments", 2, 0, 1024, "recycled segments kept ready per lane") \
+    X(SIZE, pool_max, "pool-max", 1073741824, 0, 1099511627776, "files kept ready to be overwritten, per lane") \
     X(SIZE, flush_max, "flush-max", 4194304, 32768, 67108864, "bytes in one group commit") \
     X(SIZE, disk_reserve, "disk-reserve", 67108864, 0, 1099511627776, "free disk space below which writes are refused") \
     X(SIZE, cache, "cache", 134217728, 1048576, 1099511627776, "read cache per node") \

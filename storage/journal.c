@@ -49,7 +49,8 @@ int journal_open(struct journal **out, const struct journal_options *o, struct r
     j->planned_size = j->o.segment_first;
     j->cache = cache_open(j->o.cache_bytes);
     j->blocking = true;
-    int e = journal_recover(j, r, err);
+    int e = pool_open(j);
+    e = e == 0 ? journal_recover(j, r, err) : e;
     j->blocking = false;
     if (e != 0) {
         journal_recovered_free(r);
@@ -98,6 +99,7 @@ void journal_unref(struct journal *j)
 void journal_close(struct journal *j)
 {
     j->closed = true;
+    pool_close(j);
     journal_unref(j);
 }
 
@@ -388,10 +390,7 @@ void journal_refresh_space(struct journal *j)
 
 bool journal_space(const struct journal *j)
 {
-    uint64_t room = j->disk_free;
-    for (size_t i = 0; i < j->n_pool; i++) {
-        room += j->pool[i].size;
-    }
+    uint64_t room = j->disk_free + j->pool_bytes;
     return room > j->grown + j->backlog + j->o.reserve;
 }
 
@@ -407,6 +406,8 @@ void journal_stats(const struct journal *j, struct journal_stats *out)
     *out = j->stats;
     out->segments = j->n_segments;
     out->pool_segments = j->n_pool;
+    out->pool_bytes = j->pool_bytes;
+    out->pool_want = j->pool_want;
     out->cache_bytes = cache_bytes(j->cache);
     out->backlog = j->backlog;
 }

@@ -77,7 +77,8 @@ struct journal_options {
     uint64_t incarnation;         /* of this process's life; later than any before */
     uint32_t segment_first;       /* bytes of the first segment (default 4 MiB), doubling up to segment_max (default 256 MiB) */
     uint32_t segment_max;
-    unsigned pool_target;         /* recycled segments kept ready (default 2); filled in the background, never before the first append is served */
+    uint64_t pool_max;            /* bytes of files at most that are kept ready to be overwritten; 0: freed segments only. How much of it is pre-written
+                                   * follows the traffic; never before the first append is served */
     uint32_t flush_max;           /* bytes in one flush block (default 4 MiB); more waits for the next */
     uint64_t reserve;             /* bytes of disk kept for state records, trims and truncates: `journal_space` is false below it */
     uint64_t cache_bytes;         /* read cache (storage/cache.h): bound in bytes */
@@ -202,6 +203,7 @@ void journal_cache_put(struct journal *j, const struct place *p, const void *dat
 struct journal_stats {
     uint64_t appends, flushes, bytes_payload, bytes_written, flush_ns_sum, flush_ns_max;
     uint64_t segments, pool_segments, carried_bytes, freed_segments, cache_bytes, cache_hits, cache_misses, disk_reads, backlog;
+    uint64_t pool_bytes, pool_want; /* in the pool; how much should be ready */
     uint64_t pool_written;    /* bytes pre-written to warm the pool */
 };
 void journal_stats(const struct journal *j, struct journal_stats *out);

@@ -402,7 +402,7 @@ void journal_collect(struct journal *j)
     }
     journal_refresh_space(j);
     vouch(j);
-    pool_fill(j);
+    pool_tick(j);
     if (j->needs == NULL) {
         return;
     }

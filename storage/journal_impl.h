@@ -2,7 +2,8 @@
  *
  * journal.c          open, append: which block and which place a record gets; positions; space
  * journal_flush.c    blocks to bytes; at most two in flight; completions in order
- * journal_segment.c  segment files: names, the spare that is ready for the next change, the pool
+ * journal_segment.c  segment files: names, the spare that is ready for the next change
+ * journal_pool.c     files that are kept to be overwritten
  * journal_state.c    per group: the state records of the moment and live truncates, kept in memory
  * journal_scan.c     recovery: reads files, finds blocks and records
  * journal_accept.c   recovery: what of a segment counts
@@ -177,9 +178,15 @@ struct journal {
     struct segment_job spare;
     struct pool_file *pool;
     size_t n_pool, cap_pool;
+    uint64_t pool_bytes;          /* of the files in it */
     uint64_t next_pool_id;
-    bool pool_busy;
-    struct segment_job pool_job;
+    bool pool_busy;               /* a step of pre-writing is under way */
+    struct segment_job pool_job;  /* file != NULL or pool_busy: a file that is being pre-written */
+    struct env_timer pool_timer;  /* the next step */
+    bool pool_armed;
+    uint64_t pool_step_bytes;     /* stats.bytes_written at the last step */
+    uint64_t pool_tick_ns, pool_tick_bytes; /* clock and stats.bytes_written at the last tick */
+    uint64_t pool_level, pool_want; /* bytes: of about the last minute; to be kept ready */
     bool space_busy;
     struct segment_job space_job;
     uint64_t disk_free;           /* as of the last look */
@@ -244,12 +251,21 @@ void segment_begin(struct journal *j, uint64_t need);
 void segment_header_bytes(const struct journal *j, const struct segment *s, uint8_t *buf);
 void segment_path(const struct journal *j, char *buf, const char *prefix, uint64_t number);
 void spare_prepare(struct journal *j);
-/* A file of the pool that recovery found. */
-void pool_note(struct journal *j, uint64_t id, uint64_t size);
-void pool_fill(struct journal *j);
 /* The segment holds nothing any more and nobody reads it. */
 void segment_recycle(struct journal *j, struct segment *s);
 void segment_unpin(struct journal *j, struct segment *s);
+
+/* journal_pool.c */
+int pool_open(struct journal *j);
+void pool_close(struct journal *j);
+/* A file that belongs to the pool from now on. */
+void pool_note(struct journal *j, uint64_t id, uint64_t size);
+/* The largest file for the next segment: job->from and size; from is empty if there is none. */
+void pool_take(struct journal *j, struct segment_job *job);
+/* The name in the pool for a file of job->size bytes that is free: job->to and number; to is empty if it is not worth keeping. */
+void pool_name(struct journal *j, struct segment_job *job);
+/* Once a second: how much should be ready, and the first step if it is not. */
+void pool_tick(struct journal *j);
 
 /* journal_state.c */
 struct journal_group *group_get(struct journal *j, uint64_t group);   /* creates */

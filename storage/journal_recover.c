@@ -22,12 +22,26 @@ static bool name_number(const char *name, const char *prefix, uint64_t *number)
     return true;
 }
 
+/* How long a file of the pool is; 0 if that cannot be told: it may be used all the same. */
+static uint64_t pool_file_size(struct journal *j, uint64_t number)
+{
+    char path[JOURNAL_PATH_MAX];
+    struct env_file *file;
+    segment_path(j, path, "pool", number);
+    if (env_file_open(j->env, path, ENV_OPEN_READ, &file) != 0) {
+        return 0;
+    }
+    int64_t size = env_file_size(j->env, file);
+    env_file_close(j->env, file);
+    return size > 0 ? (uint64_t)size : 0;
+}
+
 static void name_found(void *arg, const char *name)
 {
     struct names *l = arg;
     uint64_t number;
     if (name_number(name, "pool-", &number)) {
-        pool_note(l->j, number, 0);
+        pool_note(l->j, number, pool_file_size(l->j, number));
     } else if (name_number(name, "seg-", &number) && number > 0) {
         if (l->n == l->cap) {
             l->cap = l->cap > 0 ? 2 * l->cap : 16;

@@ -1,12 +1,10 @@
-/* Segments: the list, files, the pool of files to be used again, warming them in the background, pins. */
+/* Segments: the list, files, the spare, recycling, pins. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "storage/journal_impl.h"
-
-enum { PREWRITE_STEP = 4 << 20, PREWRITE_PIECE = 256 * 1024, POOL_KEPT_MIN = 4 };
 
 /* ---- the list ---- */
 
@@ -182,19 +180,8 @@ static void spare_start(struct journal *j, uint64_t number)
     struct segment_job *s = &j->spare;
     s->journal = j;
     s->number = number;
-    s->from[0] = '\0';
-    s->size = 0;
     s->file = NULL;
-    size_t best = 0;
-    for (size_t i = 1; i < j->n_pool; i++) {
-        best = j->pool[i].size > j->pool[best].size ? i : best;
-    }
-    if (j->n_pool > 0) {
-        segment_path(j, s->from, "pool", j->pool[best].id);
-        s->size = j->pool[best].size;
-        j->n_pool--;
-        memmove(j->pool + best, j->pool + best + 1, (j->n_pool - best) * sizeof *j->pool);
-    }
+    pool_take(j, s);
     segment_path(j, s->to, "seg", number);
     j->spare_state = SPARE_RUNNING;
 }
@@ -256,90 +243,6 @@ void spare_prepare(struct journal *j)
     }
 }
 
-/* ---- the pool ---- */
-
-static void pool_add(struct journal *j, uint64_t id, uint64_t size)
-{
-    if (j->n_pool == j->cap_pool) {
-        j->cap_pool = j->cap_pool > 0 ? 2 * j->cap_pool : 8;
-        j->pool = xrealloc(j->pool, j->cap_pool * sizeof *j->pool);
-    }
-    j->pool[j->n_pool++] = (struct pool_file){.id = id, .size = size};
-}
-
-void pool_note(struct journal *j, uint64_t id, uint64_t size)
-{
-    pool_add(j, id, size);
-    j->next_pool_id = max_u64(j->next_pool_id, id + 1);
-}
-
-static void prewrite_work(struct env_job *job)
-{
-    struct segment_job *s = container_of(job, struct segment_job, job);
-    struct env *env = s->journal->env;
-    s->status = 0;
-    if (s->file == NULL) {
-        s->status = env_file_open(env, s->to, ENV_OPEN_READ | ENV_OPEN_WRITE | ENV_OPEN_CREATE, &s->file);
-    }
-    uint64_t stop = min_u64(s->size, s->written + PREWRITE_STEP);
-    uint8_t *zeros = calloc(1, min_u64(PREWRITE_PIECE, stop - s->written));
-    s->status = zeros == NULL ? -ENOMEM : s->status;
-    while (s->status == 0 && s->written < stop) {
-        uint64_t n = min_u64(PREWRITE_PIECE, stop - s->written);
-        s->status = env_file_pwrite(env, s->file, zeros, n, s->written);
-        s->written += n;
-    }
-    free(zeros);
-    s->status = s->status == 0 ? env_file_sync(env, s->file) : s->status;
-    if (s->status != 0 || s->written == s->size) {
-        if (s->file != NULL) {
-            env_file_close(env, s->file);
-            s->file = NULL;
-        }
-        if (s->status != 0) {
-            env_unlink(env, s->to); /* nothing was promised about it: no segment, no harm */
-        } else {
-            s->status = env_dir_sync(env, s->journal->dir);
-        }
-    }
-}
-
-static void prewrite_done(struct env_job *job)
-{
-    struct segment_job *s = container_of(job, struct segment_job, job);
-    struct journal *j = s->journal;
-    if (s->status == 0 && s->written < s->size && !j->closed && !j->dead) {
-        env_job_submit(j->env, ENV_QUEUE_BULK, &s->job, prewrite_work, prewrite_done);
-        return;
-    }
-    j->pool_busy = false;
-    if (s->file != NULL) {
-        env_file_close(j->env, s->file);
-    } else if (s->status == 0) {
-        pool_add(j, s->number, s->size);
-        j->stats.pool_written += s->size;
-    }
-    journal_unref(j);
-}
-
-void pool_fill(struct journal *j)
-{
-    uint64_t size = j->planned_size;
-    if (j->pool_busy || !j->served || j->dead || j->n_pool >= j->o.pool_target || j->disk_free < j->grown + j->o.reserve + 4 * size) {
-        return;
-    }
-    struct segment_job *s = &j->pool_job;
-    j->pool_busy = true;
-    j->refs++;
-    s->journal = j;
-    s->file = NULL;
-    s->written = 0;
-    s->size = size;
-    s->number = j->next_pool_id++;
-    segment_path(j, s->to, "pool", s->number);
-    env_job_submit(j->env, ENV_QUEUE_BULK, &s->job, prewrite_work, prewrite_done);
-}
-
 /* to is empty: the file is not worth keeping. */
 static void recycle_work(struct env_job *job)
 {
@@ -354,7 +257,7 @@ static void recycle_done(struct env_job *job)
     struct segment_job *s = container_of(job, struct segment_job, job);
     struct journal *j = s->journal;
     if (s->status == 0 && s->to[0] != '\0') {
-        pool_add(j, s->number, s->size);
+        pool_note(j, s->number, s->size);
     }
     free(s);
     journal_unref(j);
@@ -369,11 +272,7 @@ void segment_recycle(struct journal *j, struct segment *s)
     job->size = max_u64(s->allocated, s->tail);
     s->file = NULL;
     segment_path(j, job->from, "seg", s->number);
-    unsigned keep = j->o.pool_target > POOL_KEPT_MIN ? 2 * j->o.pool_target : POOL_KEPT_MIN;
-    if (j->n_pool < keep && 2 * job->size >= j->planned_size) {
-        job->number = j->next_pool_id++;
-        segment_path(j, job->to, "pool", job->number);
-    }
+    pool_name(j, job);
     cache_drop_segment(j->cache, s->number);
     segment_remove(j, s);
     j->stats.freed_segments++;

@@ -108,7 +108,7 @@ static void make_settings(struct world *w, struct world_node *n)
     s->lanes = 1 + (w->options.seed % 8 == 3);
     s->segment_first = 64 << 10;
     s->segment_max = 256 << 10;
-    s->pool_segments = 1;
+    s->pool_max = 512 << 10;
     s->flush_max = 32 << 10;
     s->disk_reserve = 256 << 10;
     s->cache = 1 << 20;

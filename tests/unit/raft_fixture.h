@@ -336,7 +336,7 @@ static inline void node_main(struct env *env, void *arg)
     n->closed = false;
     memset(n->machines, 0, sizeof n->machines);
     struct journal_options jo = {.env = env, .dir = "/data/j", .cluster_id = {1}, .node_id = n->at + 1, .incarnation = n->incarnation, .cache_bytes = 1 << 20,
-                                 .segment_first = 1 << 20, .segment_max = 4 << 20, .pool_target = 1, .flush_max = 4 << 20};
+                                 .segment_first = 1 << 20, .segment_max = 4 << 20, .pool_max = 4 << 20, .flush_max = 4 << 20};
     char err[256] = "";
     env_mkdir(env, "/data");
     env_dir_sync(env, "/");

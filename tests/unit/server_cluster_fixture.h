@@ -95,7 +95,7 @@ static inline void node_main(struct env *env, void *arg)
     snprintf(s.limits, sizeof s.limits, "off");
     s.segment_first = 65536;
     s.segment_max = 1 << 20;
-    s.pool_segments = 0;
+    s.pool_max = 0;
     s.disk_reserve = 0;
     if (t->w->tune != NULL) {
         t->w->tune(&s, t->at);

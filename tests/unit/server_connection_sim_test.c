@@ -243,7 +243,7 @@ static void defaults(struct world *w)
     CHECK(settings_set(&w->settings, "lanes", "2", err) == 0);
     CHECK(settings_set(&w->settings, "replicas", "1", err) == 0);
     CHECK(settings_set(&w->settings, "limits", "off", err) == 0);
-    CHECK(settings_set(&w->settings, "pool-segments", "0", err) == 0);
+    CHECK(settings_set(&w->settings, "pool-max", "0", err) == 0);
     CHECK(settings_set(&w->settings, "disk-reserve", "0", err) == 0);
 }
 

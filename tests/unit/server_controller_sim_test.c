@@ -72,7 +72,7 @@ static void node_main(struct env *env, void *arg)
     s.replace_after_s = 20;
     s.segment_first = 65536;
     s.segment_max = 1 << 20;
-    s.pool_segments = 0;
+    s.pool_max = 0;
     s.disk_reserve = 0;
     char err[256] = "";
     t->node = NULL;

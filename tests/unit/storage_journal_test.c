@@ -86,7 +86,7 @@ static void random_work(struct world *w, unsigned steps, bool collect)
 static void story_crashes(uint64_t seed)
 {
     struct world *w = world_new(seed);
-    w->o.pool_target = seed % 3;
+    w->o.pool_max = (seed % 3) * (64 << 10);
     for (int life = 0; life < 6; life++) {
         world_start(w);
         check_recovered(w);

@@ -266,7 +266,7 @@ static void test_full(void **state)
 static void story_pool(uint64_t seed)
 {
     struct world *w = world_new(seed);
-    w->o.pool_target = 2;
+    w->o.pool_max = 128 << 10;
     world_start(w);
     put_term(w, 3, 9, 1); /* an idle group, carried along */
     put_group(w, 3, 33);
