@@ -134,7 +134,7 @@ struct segment_job {
     struct journal *journal;
     char from[JOURNAL_PATH_MAX], to[JOURNAL_PATH_MAX]; /* from may be empty */
     struct env_file *file;
-    uint64_t size, number, written;
+    uint64_t size, number, written, step;
     uint64_t free_bytes;
     int status;
 };

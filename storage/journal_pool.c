@@ -9,10 +9,11 @@
 #include "storage/journal_impl.h"
 
 enum {
-    PREWRITE_STEP = 1 << 20,       /* bytes written and synced at once */
+    PREWRITE_STEP = 1 << 20,       /* bytes written and synced at once while nothing comes in */
+    PREWRITE_STEP_SMALL = 128 << 10, /* and while something does: a commit that meets a step waits for it */
     PREWRITE_PIECE = 64 << 10,     /* bytes given to the kernel at once: larger pieces make new pages of the page cache dearer */
-    PREWRITE_PAUSE_MS = 10,        /* between steps, so at most 100 MB/s */
-    PREWRITE_BUSY = 256 << 10,     /* bytes appended since the last step from which on the traffic has the disk for itself */
+    PREWRITE_PAUSE_MS = 10,        /* between steps, so at most 100 MB/s, and 12 MB/s beside some traffic */
+    PREWRITE_BUSY = 128 << 10,     /* bytes appended since the last step from which on the traffic has the disk for itself */
     PREWRITE_BUSY_PAUSE_MS = 100,
     BURST_S = 60,                  /* the time whose traffic the pool should take */
     MEMORY_S = 1800,               /* the time in which a past burst is forgotten */
@@ -82,7 +83,7 @@ static void prewrite_work(struct env_job *job)
     if (s->file == NULL) {
         s->status = env_file_open(env, s->to, ENV_OPEN_READ | ENV_OPEN_WRITE | ENV_OPEN_CREATE, &s->file);
     }
-    uint64_t stop = min_u64(s->size, s->written + PREWRITE_STEP);
+    uint64_t stop = min_u64(s->size, s->written + s->step);
     while (s->status == 0 && s->written < stop) {
         uint64_t n = min_u64(PREWRITE_PIECE, stop - s->written);
         s->status = env_file_pwrite(env, s->file, zeros, n, s->written);
@@ -147,6 +148,7 @@ static void prewrite_step(struct env_timer *t)
         s->number = j->next_pool_id++;
         segment_path(j, s->to, "pool", s->number);
     }
+    s->step = appended > 0 ? PREWRITE_STEP_SMALL : PREWRITE_STEP;
     j->pool_busy = true;
     j->refs++;
     env_job_submit(j->env, ENV_QUEUE_BULK, &s->job, prewrite_work, prewrite_done);
