@@ -294,6 +294,7 @@ int group_propose(struct group *g, struct group_propose *p, void *data, uint32_t
         p->index = own->apply.index;
         p->term = g->raft.current_term;
         g->gs->stats.proposals++;
+        g->gs->proposed_ms = group_now(g);
         g->gs->stats.log_bytes = g->gs->log_bytes;
     }
     /* Nothing of what is noted here may call back inside this call: it is settled at the end of the turn. */

@@ -257,6 +257,8 @@ struct groups {
     struct env_task later_task;
     struct group *later, *commits;
     uint64_t log_bytes;
+    uint64_t proposed_ms;          /* the last proposal of any group; 0: none yet */
+    uint64_t seed_due_ns;          /* when the next answer to a replica that lacks data may begin (seed_bytes_per_s) */
     bool closing;
     void (*close_done)(void *arg);
     void *close_arg;

@@ -1,7 +1,8 @@
 /* group_seed.c: bulk copy of committed batches from another replica's journal into ours (F11, and holes found by recovery).
  *
  * One request at a time: LINK_SEED asks for what is missing from the first hole on; the answer's batches are checked (header, checksums, offsets join), written as
- * JOURNAL_BATCH, and count when they are durable; then the next hole. A source that does not answer, or that lacks the data, is changed for another. */
+ * JOURNAL_BATCH, and count when they are durable; then the next hole. A source that does not answer, or that lacks the data, is changed for another.
+ * A source that takes puts at the same time gives no more than seed_bytes_per_s: they come first. */
 #include "group_impl.h"
 
 #include <errno.h>
@@ -178,15 +179,20 @@ void group_seed_data(struct group *g, struct link_message *m)
 
 /* ---- answering ---- */
 
-enum { ANSWERS_MAX = 4 };
+enum {
+    ANSWERS_MAX = 4,
+    PUTS_FRESH_MS = 500,              /* so long after a proposal the lane counts as busy with puts */
+    PACE_MS_MAX = GROUP_SEED_RETRY_MS / 2 /* what would have to wait longer is left to be asked again, perhaps of another source */
+};
 
 struct seed_answer {
     struct seed_answer *next;
     struct group *g;
     struct batch_read read;
     struct raft_io_send sent; /* told when the bytes have left */
-    uint64_t to, request;
-    bool reading;
+    struct env_timer timer;   /* the answer's turn */
+    struct link_message asked;
+    uint64_t charged;         /* bytes of the lane's rate */
 };
 
 static void answer_free(struct seed_answer *a)
@@ -197,6 +203,7 @@ static void answer_free(struct seed_answer *a)
     }
     *p = a->next;
     batch_read_end(&a->read);
+    env_timer_close(&a->timer);
     free(a);
 }
 
@@ -206,15 +213,32 @@ static void answer_sent(struct raft_io_send *req, int status)
     answer_free(container_of(req, struct seed_answer, sent));
 }
 
+/* Takes `bytes` of the lane's rate; returns the milliseconds to wait for them. */
+static uint64_t pace(struct groups *gs, uint64_t bytes)
+{
+    uint64_t now = env_clock_ns(gs->o.env);
+    gs->seed_due_ns = max_u64(gs->seed_due_ns, now);
+    uint64_t wait = gs->seed_due_ns - now;
+    gs->seed_due_ns += bytes * 1000000000u / gs->o.seed_bytes_per_s;
+    return wait / 1000000u;
+}
+
+static void pace_refund(struct groups *gs, uint64_t charged, uint64_t used)
+{
+    if (charged > used) {
+        gs->seed_due_ns -= min_u64(gs->seed_due_ns, (charged - used) * 1000000000u / gs->o.seed_bytes_per_s);
+    }
+}
+
 static void answer(struct group *g, struct seed_answer *a)
 {
     struct batch_read *r = &a->read;
-    struct link_message m = {.type = LINK_SEED_DATA, .a = r->offset, .b = r->next_offset, .d = a->request};
+    struct link_message m = {.type = LINK_SEED_DATA, .a = r->offset, .b = r->next_offset, .d = a->asked.d};
     if (r->status != 0 || g->state != GROUP_RUNNING) {
         m.c = r->status == -ENOENT ? SLUICE_E_EXPIRED : r->status == -EIO ? SLUICE_E_CORRUPT : SLUICE_E_AHEAD;
         m.b = batch_log_first(g->batches);
         if (g->state == GROUP_RUNNING) {
-            group_post(g, a->to, &m, 0);
+            group_post(g, a->asked.from, &m, 0);
         }
         answer_free(a);
         return;
@@ -224,9 +248,10 @@ static void answer(struct group *g, struct seed_answer *a)
         parts[i] = (struct iovec){(void *)(uintptr_t)r->reads[i].data, r->reads[i].place.len};
         m.payload_len += r->reads[i].place.len;
     }
+    pace_refund(g->gs, a->charged, m.payload_len);
     struct send_req *sr = xcalloc(1, sizeof *sr);
     *sr = (struct send_req){.req = &a->sent, .cb = answer_sent, .refs = 1};
-    group_send_parts(g, a->to, &m, parts, r->n, sr, 0);
+    group_send_parts(g, a->asked.from, &m, parts, r->n, sr, 0);
     group_send_req_done(g, sr);
 }
 
@@ -236,7 +261,6 @@ static void answer_read(struct batch_read *r)
     struct group *g = a->g;
     group_enter(g);
     g->busy--;
-    a->reading = false;
     answer(g, a);
     group_leave(g);
 }
@@ -264,30 +288,13 @@ static const struct slot *uncommitted_batch(const struct group *g, const struct 
     return NULL;
 }
 
-void group_seed_asked(struct group *g, const struct link_message *m)
+static void answer_begin(struct group *g, struct seed_answer *a)
 {
-    unsigned n = 0;
-    for (struct seed_answer *a = g->answers; a != NULL; a = a->next) {
-        n++;
-    }
-    if (g->batches == NULL || m->a >= m->b || n >= ANSWERS_MAX) {
-        return; /* asked again later */
-    }
-    struct seed_answer *a = calloc(1, sizeof *a);
-    if (a == NULL) {
-        return;
-    }
-    a->g = g;
-    a->to = m->from;
-    a->request = m->d;
-    a->next = g->answers;
-    g->answers = a;
+    const struct link_message *m = &a->asked;
     a->read.offset = m->a;
     a->read.max_bytes = (uint32_t)min_u64(m->c, GROUP_SEED_BYTES);
     a->read.limit = min_u64(m->b, batch_log_next(g->batches));
     a->read.done = answer_read;
-    a->reading = true;
-    g->busy++;
     const struct slot *s = uncommitted_batch(g, m);
     if (s != NULL) {
         a->read.n = 1;
@@ -297,7 +304,57 @@ void group_seed_asked(struct group *g, const struct link_message *m)
     if (s != NULL ? journal_read(g->gs->o.journal, &a->read.reads[0]) == 1 : batch_read_begin(g->batches, &a->read) == 1) {
         a->read.status = s != NULL ? a->read.reads[0].status : a->read.status;
         g->busy--;
-        a->reading = false;
         answer(g, a);
+    }
+}
+
+static void answer_due(struct env_timer *t)
+{
+    struct seed_answer *a = container_of(t, struct seed_answer, timer);
+    struct group *g = a->g;
+    group_enter(g);
+    if (g->state == GROUP_RUNNING) {
+        answer_begin(g, a);
+    } else {
+        g->busy--;
+        answer_free(a);
+    }
+    group_leave(g);
+}
+
+void group_seed_asked(struct group *g, const struct link_message *m)
+{
+    struct groups *gs = g->gs;
+    unsigned n = 0;
+    for (struct seed_answer *a = g->answers; a != NULL; a = a->next) {
+        n++;
+    }
+    if (g->batches == NULL || m->a >= m->b || n >= ANSWERS_MAX) {
+        return; /* asked again later */
+    }
+    uint64_t wait = 0, charged = 0;
+    if (gs->o.seed_bytes_per_s > 0 && gs->proposed_ms != 0 && group_now(g) - gs->proposed_ms < PUTS_FRESH_MS) {
+        charged = min_u64(m->c, GROUP_SEED_BYTES);
+        wait = pace(gs, charged);
+        if (wait > PACE_MS_MAX) {
+            pace_refund(gs, charged, 0);
+            return;
+        }
+    }
+    struct seed_answer *a = calloc(1, sizeof *a);
+    if (a == NULL || env_timer_init(gs->o.env, &a->timer, answer_due) != 0) {
+        free(a);
+        return;
+    }
+    a->g = g;
+    a->asked = *m;
+    a->charged = charged;
+    a->next = g->answers;
+    g->answers = a;
+    g->busy++;
+    if (wait > 0) {
+        env_timer_start_ms(&a->timer, wait);
+    } else {
+        answer_begin(g, a);
     }
 }

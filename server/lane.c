@@ -135,7 +135,7 @@ static void open_storage(struct lane *l)
         .env = l->env, .journal = l->journal, .node_id = n->identity.node_id, .lane = l->number, .lanes = n->n_lanes, .incarnation = n->identity.incarnation, .life = n->identity.life,
         .prior_end = l->recovered->prior_end, .heartbeat_ms = (unsigned)s->heartbeat_ms, .election_ms = (unsigned)s->election_ms,
         .in_flight_bytes = (uint32_t)s->in_flight, .snapshot_bytes = s->snapshot_bytes,
-        .trailing_bytes = s->trailing_bytes, .memory_max = s->memory / 2 / n->n_lanes, .silence_ms = (unsigned)s->silence_ms, .test_disable = s->test_disable_raft,
+        .trailing_bytes = s->trailing_bytes, .seed_bytes_per_s = s->seed_rate, .memory_max = s->memory / 2 / n->n_lanes, .silence_ms = (unsigned)s->silence_ms, .test_disable = s->test_disable_raft,
         .arg = l, .stray = stray, .peer_changed = peer_changed, .refused = refused
     };
     memcpy(go.cluster_id, n->identity.cluster_id, 16);
