@@ -9,7 +9,7 @@
 #include "client/producer_impl.h"
 
 enum {
-    BATCH_BYTES_DEFAULT = 64 << 10, FLIGHT_BYTES_DEFAULT = 1 << 20, BUFFERED_DEFAULT = 32 << 20,
+    BATCH_BYTES_DEFAULT = 64 << 10, BATCH_BYTES_WAITING_MAX = 256 << 10, FLIGHT_BYTES_DEFAULT = 1 << 20, BUFFERED_DEFAULT = 32 << 20,
     RECORD_COST = 48,  /* what a record costs beside its bytes */
     SPARE_MAX = 64, TICK_MS = 100
 };
@@ -31,12 +31,14 @@ int sluice_producer_open(struct sluice_client *c, const char *stream, const stru
         p->options = *o;
     }
     struct sluice_producer_options *po = &p->options;
-    po->batch_bytes = po->batch_bytes != 0 ? po->batch_bytes : BATCH_BYTES_DEFAULT;
+    bool batch_given = po->batch_bytes != 0;
+    po->batch_bytes = batch_given ? po->batch_bytes : BATCH_BYTES_DEFAULT;
     po->bytes_in_flight = po->bytes_in_flight != 0 ? po->bytes_in_flight : FLIGHT_BYTES_DEFAULT;
     po->batches_in_flight = po->batches_in_flight >= 1 && po->batches_in_flight <= 5 ? po->batches_in_flight : 5;
     if (po->not_idempotent) {
         po->batches_in_flight = 1; /* without sequences a retry could overtake */
     }
+    p->batch_bytes_waiting = batch_given ? po->batch_bytes : (uint32_t)max_u64(po->batch_bytes, min_u64(po->bytes_in_flight / po->batches_in_flight, BATCH_BYTES_WAITING_MAX));
     po->buffered_bytes_max = po->buffered_bytes_max != 0 ? po->buffered_bytes_max : BUFFERED_DEFAULT;
     po->delivery_timeout_ms = po->delivery_timeout_ms != 0 ? po->delivery_timeout_ms : 120000;
     env_random(c->env, p->id, sizeof p->id);
@@ -356,10 +358,17 @@ static void lane_mark_dirty(struct lane *l)
     }
 }
 
+/* How large the open batch may grow. One that must wait for the window anyway takes more, so that the window's bytes and not its batches are what limits a shard. */
+static uint32_t batch_limit(const struct lane *l)
+{
+    const struct sluice_producer *p = l->p;
+    return l->unsent != NULL || l->n_sent >= p->options.batches_in_flight ? p->batch_bytes_waiting : p->options.batch_bytes;
+}
+
 int producer_add(struct sluice_producer *p, struct lane *l, const struct sluice_record *r, const struct hash128 *hash, sluice_put_cb cb,
                  void *user, uint64_t created_ns)
 {
-    if (l->open != NULL && (batch_builder_size_with(&l->builder, r->key_len, r->data_len, r->hash != NULL) > p->options.batch_bytes ||
+    if (l->open != NULL && (batch_builder_size_with(&l->builder, r->key_len, r->data_len, r->hash != NULL) > batch_limit(l) ||
                             l->open->count == BATCH_RECORDS_MAX)) {
         lane_seal(l);
         lane_pump(l);

@@ -74,6 +74,7 @@ struct flush_wait { struct flush_wait *next; uint64_t gen, batches; void (*cb)(v
 struct sluice_producer {
     struct sluice_client *client;
     struct sluice_producer_options options;
+    uint32_t batch_bytes_waiting; /* bound of a batch while the window is closed */
     struct stream *stream;
     struct stream_watch watch;
     uint8_t id[16], stream_id[16];

@@ -141,7 +141,7 @@ struct sluice_producer_options {
     bool not_idempotent;          /* retries may then duplicate nothing, but an unknown outcome is reported instead of retried */
     bool no_lz4;                  /* default: batches are compressed when that saves 1/8 */
     unsigned linger_us;           /* how long to gather even when nothing is in flight; 0: send at the end of the loop's turn */
-    uint32_t batch_bytes;         /* 0: 64 KiB */
+    uint32_t batch_bytes;         /* 0: 64 KiB, and up to 256 KiB while the shard's window is closed */
     unsigned batches_in_flight;   /* per shard, 1..5; 0: 5 (not idempotent: always 1, to keep the order) */
     uint32_t bytes_in_flight;     /* per shard; 0: 1 MiB. One batch is always allowed */
     size_t buffered_bytes_max;    /* records accepted and not yet completed; 0: 32 MiB */

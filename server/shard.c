@@ -24,7 +24,9 @@ static void apply_batch(struct shard *s, const struct batch_header *h, const voi
     shard_state_batch(&s->state, h);
     struct locator l = { .offset = h->first_offset, .time_ms = h->time_ms, .place = *place, .count = h->record_count };
     batch_log_append(s->batches, &l);
-    journal_cache_put(s->lane->journal, place, data);
+    if (s->fetched_ns != 0 && env_now_ns(s->lane->env) - s->fetched_ns < SHARD_FOLLOWED_NS) {
+        journal_cache_put(s->lane->journal, place, data); /* somebody follows; who comes later reads from the disk first */
+    }
     s->written_bytes += h->total_len;
     shard_fetch_wake(s);
 }

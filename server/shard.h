@@ -22,6 +22,7 @@ enum {
     SHARD_WAIT_MAX_MS = 60000,
     SHARD_FETCH_BYTES_MAX = 10 << 20
 };
+#define SHARD_FOLLOWED_NS 30000000000u /* so long after a fetch new batches go to the cache */
 
 enum shard_phase { SHARD_RUNNING, SHARD_CLOSING };
 
@@ -54,6 +55,7 @@ struct shard {
     struct group_propose control;  /* one entry of its own at a time */
     bool control_busy;
     struct request *waiters;       /* fetches waiting for records */
+    uint64_t fetched_ns;           /* when the last fetch came; 0: none yet */
     /* While leading: the replicas' clocks against ours (F31), looked at every tick. */
     int64_t median_clock_ms;       /* median of the replicas' wall clocks, each less our monotonic one */
     bool clocks_agree;             /* a majority lies within a minute of the median */

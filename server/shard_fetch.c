@@ -276,6 +276,7 @@ void shard_fetch(struct shard *s, struct request *r)
     if (!shard_request_ok(s, r)) {
         return;
     }
+    s->fetched_ns = env_now_ns(s->lane->env);
     if (r->u.fetch.fresh && (s->lane->node->settings.test_disable_server & SERVER_RULE_FRESH) == 0) {
         if (!s->ready || s->phase != SHARD_RUNNING) {
             shard_not_leader(s, r);
