@@ -242,6 +242,14 @@ struct group {
     void *close_arg;
 };
 
+struct seed_pace {
+    uint64_t rate;                 /* bytes per second at present; 0: nobody is being seeded */
+    uint64_t due_ns;               /* when the next answer may begin */
+    uint64_t given_ms, looked_ms;  /* the last answer, the last look at the commits */
+    uint64_t flushes, flush_ns;    /* the journal's counts at the last look */
+    uint64_t calm_ns;              /* how long a commit takes while nobody is seeded; 0: not known */
+};
+
 struct groups {
     struct groups_options o;
     struct links *links;
@@ -258,7 +266,7 @@ struct groups {
     struct group *later, *commits;
     uint64_t log_bytes;
     uint64_t proposed_ms;          /* the last proposal of any group; 0: none yet */
-    uint64_t seed_due_ns;          /* when the next answer to a replica that lacks data may begin (seed_bytes_per_s) */
+    struct seed_pace pace;
     bool closing;
     void (*close_done)(void *arg);
     void *close_arg;
@@ -360,6 +368,12 @@ void group_snapshot_watch(struct group *g, uint64_t peer_id, bool installing);
 /* group_seed.c */
 void group_seed_begin(struct group *g, uint64_t first, uint64_t next);
 void group_seed_tick(struct group *g);
+
+/* seed_pace.c */
+bool seed_pace_applies(const struct groups *gs);                                   /* puts come in, so answers are paced */
+uint64_t seed_pace_take(struct groups *gs, uint64_t bytes);                        /* milliseconds to wait before giving `bytes` */
+void seed_pace_refund(struct groups *gs, uint64_t charged, uint64_t used);         /* fewer were given; after seed_pace_take() only */
+void seed_pace_tick(struct groups *gs);                                            /* learns how long commits take undisturbed */
 void group_seed_stop(struct group *g);
 void group_seed_asked(struct group *g, const struct link_message *m);
 void group_seed_data(struct group *g, struct link_message *m);

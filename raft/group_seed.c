@@ -2,7 +2,7 @@
  *
  * One request at a time: LINK_SEED asks for what is missing from the first hole on; the answer's batches are checked (header, checksums, offsets join), written as
  * JOURNAL_BATCH, and count when they are durable; then the next hole. A source that does not answer, or that lacks the data, is changed for another.
- * A source that takes puts at the same time gives no more than seed_bytes_per_s: they come first. */
+ * A source that takes puts at the same time gives no more than these leave room for (seed_pace.c). */
 #include "group_impl.h"
 
 #include <errno.h>
@@ -181,7 +181,6 @@ void group_seed_data(struct group *g, struct link_message *m)
 
 enum {
     ANSWERS_MAX = 4,
-    PUTS_FRESH_MS = 500,              /* so long after a proposal the lane counts as busy with puts */
     PACE_MS_MAX = GROUP_SEED_RETRY_MS / 2 /* what would have to wait longer is left to be asked again, perhaps of another source */
 };
 
@@ -213,23 +212,6 @@ static void answer_sent(struct raft_io_send *req, int status)
     answer_free(container_of(req, struct seed_answer, sent));
 }
 
-/* Takes `bytes` of the lane's rate; returns the milliseconds to wait for them. */
-static uint64_t pace(struct groups *gs, uint64_t bytes)
-{
-    uint64_t now = env_clock_ns(gs->o.env);
-    gs->seed_due_ns = max_u64(gs->seed_due_ns, now);
-    uint64_t wait = gs->seed_due_ns - now;
-    gs->seed_due_ns += bytes * 1000000000u / gs->o.seed_bytes_per_s;
-    return wait / 1000000u;
-}
-
-static void pace_refund(struct groups *gs, uint64_t charged, uint64_t used)
-{
-    if (charged > used) {
-        gs->seed_due_ns -= min_u64(gs->seed_due_ns, (charged - used) * 1000000000u / gs->o.seed_bytes_per_s);
-    }
-}
-
 static void answer(struct group *g, struct seed_answer *a)
 {
     struct batch_read *r = &a->read;
@@ -248,7 +230,7 @@ static void answer(struct group *g, struct seed_answer *a)
         parts[i] = (struct iovec){(void *)(uintptr_t)r->reads[i].data, r->reads[i].place.len};
         m.payload_len += r->reads[i].place.len;
     }
-    pace_refund(g->gs, a->charged, m.payload_len);
+    seed_pace_refund(g->gs, a->charged, m.payload_len);
     struct send_req *sr = xcalloc(1, sizeof *sr);
     *sr = (struct send_req){.req = &a->sent, .cb = answer_sent, .refs = 1};
     group_send_parts(g, a->asked.from, &m, parts, r->n, sr, 0);
@@ -333,11 +315,11 @@ void group_seed_asked(struct group *g, const struct link_message *m)
         return; /* asked again later */
     }
     uint64_t wait = 0, charged = 0;
-    if (gs->o.seed_bytes_per_s > 0 && gs->proposed_ms != 0 && group_now(g) - gs->proposed_ms < PUTS_FRESH_MS) {
+    if (seed_pace_applies(gs)) {
         charged = min_u64(m->c, GROUP_SEED_BYTES);
-        wait = pace(gs, charged);
+        wait = seed_pace_take(gs, charged);
         if (wait > PACE_MS_MAX) {
-            pace_refund(gs, charged, 0);
+            seed_pace_refund(gs, charged, 0);
             return;
         }
     }

@@ -167,6 +167,7 @@ static void on_tick(struct env_timer *t)
     env_timer_start_ms(&gs->timer, gs->tick_ms);
     uint64_t now = env_now_ms(gs->o.env), cursor = 0;
     links_set_journal_position(gs->links, journal_durable(gs->o.journal));
+    seed_pace_tick(gs);
     for (struct group *g; (g = groups_next(gs, &cursor)) != NULL;) {
         if (g->state != GROUP_RUNNING || !g->started || now < g->next_tick_ms) {
             continue;
