@@ -202,7 +202,7 @@ void group_leave(struct group *g)
 /* The caller has entered the group. */
 void group_tick(struct group *g)
 {
-    if (g->state != GROUP_RUNNING || !g->started || (group_installing(g) && group_rule_on(g, GROUP_RULE_R6)) || group_sole_hold(g)) {
+    if (g->state != GROUP_RUNNING || !g->started || (group_installing(g) && group_rule_on(g, GROUP_RULE_R6)) || group_sole_hold(g) || group_election_rests(g)) {
         return;
     }
     g->tick(&g->io);

@@ -63,6 +63,38 @@ static unsigned rank_delay(const struct group *g)
     return rank * GROUP_RANK_MS;
 }
 
+/* How long a round of votes may take. The candidate's own vote waits for a sync, those of the others for theirs: as long as our own disk would take for all that, and
+ * longer with each round that failed, as theirs may be slower. */
+static unsigned vote_patience(const struct group *g)
+{
+    uint64_t flushes = GROUP_VOTE_FLUSHES * journal_flush_ns(g->gs->o.journal) / 1000000;
+    return (unsigned)max_u64(GROUP_VOTE_MS << (g->vote_rounds < 4 ? g->vote_rounds : 4), min_u64(flushes, GROUP_VOTE_MS << 4));
+}
+
+/* We ask for votes, or will as soon as our own is durable. */
+static bool in_round(const struct group *g) { return g->raft.state == RAFT_CANDIDATE && !g->raft.candidate_state.in_pre_vote; }
+
+/* So many refused that the others are no majority. */
+static bool round_lost(const struct group *g)
+{
+    bool self;
+    unsigned voters = group_voters(g, &self), refused = 0;
+    for (unsigned i = 0; i < g->n_peers; i++) {
+        const struct raft_server *s = g->peers[i].refused ? group_server(g, g->peers[i].id, NULL) : NULL;
+        refused += s != NULL && s->role == RAFT_VOTER;
+    }
+    return voters - refused <= voters / 2;
+}
+
+/* Our round of votes may still be won. */
+static bool round_open(const struct group *g)
+{
+    return in_round(g) && !round_lost(g) && (g->vote_term != g->raft.current_term || group_now(g) - g->vote_ms < vote_patience(g));
+}
+
+/* When whoever has our (pre-)vote has had the time to win; 0: nobody has it. */
+static uint64_t promised_until(const struct group *g) { return g->promised_to != 0 ? g->promised_ms + vote_patience(g) : 0; }
+
 /* After every event: begins or ends the watch over a leaderless group. */
 void group_watch_election(struct group *g)
 {
@@ -71,8 +103,13 @@ void group_watch_election(struct group *g)
         if (group_leads(g) || g->raft.state == RAFT_FOLLOWER) {
             g->elect_tries = 0;
             g->vote_rounds = 0;
+            g->promised_to = 0;
         }
         return;
+    }
+    if (in_round(g) && g->vote_term != g->raft.current_term && g->term_end <= journal_durable(g->gs->o.journal)) {
+        g->vote_term = g->raft.current_term;
+        g->vote_ms = group_now(g);
     }
     if (g->elect_at_ms != 0) {
         return;
@@ -93,6 +130,12 @@ void group_watch_election(struct group *g)
 /* The detector's verdict on the leader's node: forget the leader, campaign in the order of ranks. */
 void group_leader_lost(struct group *g, uint32_t node)
 {
+    if (g->promised_to != 0 && raft_id_node(g->promised_to) == node) {
+        g->promised_to = 0; /* the candidate that has our vote is gone */
+        if (g->elect_at_ms != 0 && !round_open(g)) {
+            elect_at(g, min_u64(g->elect_at_ms, group_now(g) + rank_delay(g)));
+        }
+    }
     if (g->state != GROUP_RUNNING || g->raft.state != RAFT_FOLLOWER || g->raft.follower_state.current_leader.id == 0 ||
         raft_id_node(g->raft.follower_state.current_leader.id) != node) {
         return;
@@ -137,18 +180,40 @@ void group_peer_up(struct group *g)
     }
 }
 
-/* How long a round of real votes may take. Votes wait for two syncs, and disks may be slow: longer with every round that failed. */
-static unsigned vote_patience(const struct group *g) { return GROUP_VOTE_MS << (g->vote_rounds < 4 ? g->vote_rounds : 4); }
-
 /* We just gave somebody our (pre-)vote: let it finish. */
-void group_postpone_election(struct group *g)
+void group_vote_given(struct group *g, uint64_t to, bool pre_vote)
 {
+    if (!pre_vote || g->promised_to != to || group_now(g) >= promised_until(g)) { /* asking again for a pre-vote gains no time: somebody else may have to have a turn */
+        g->promised_to = to;
+        g->promised_ms = group_now(g);
+    }
+    g->vote_rounds += !pre_vote;
     if (g->elect_at_ms != 0) {
-        g->elect_at_ms = max_u64(g->elect_at_ms, group_now(g) + vote_patience(g) + rank_delay(g));
-        g->vote_rounds++;
-        groups_schedule_election(g->gs, g->elect_at_ms);
+        elect_at(g, max_u64(g->elect_at_ms, promised_until(g) + rank_delay(g)));
     }
 }
+
+/* Whoever had our pre-vote can't have our vote: the others need not wait for it any longer. */
+void group_vote_refused(struct group *g, uint64_t to)
+{
+    if (g->promised_to != to) {
+        return;
+    }
+    g->promised_to = 0;
+    if (g->elect_at_ms != 0 && !round_open(g)) {
+        elect_at(g, min_u64(g->elect_at_ms, group_now(g) + GROUP_RANK_MS + rank_delay(g)));
+    }
+}
+
+/* libraft gives its pre-vote to anybody, even while it asks for votes itself: with slow disks all would win pre-votes, and the rounds of votes would be split or ended
+ * by the next one's higher term. One at a time: others wait until the one we favour has had its time. */
+bool group_ignores_prevote(const struct group *g, uint64_t from)
+{
+    return leaderless(g) && (round_open(g) || (g->promised_to != from && group_now(g) < promised_until(g)));
+}
+
+/* While there is no leader, group_run_election() alone says when the next round begins. */
+bool group_election_rests(const struct group *g) { return g->elect_at_ms != 0 && !g->campaigning && leaderless(g); }
 
 /* The time has come. */
 void group_run_election(struct group *g)
@@ -167,23 +232,29 @@ void group_run_election(struct group *g)
         elect_at(g, now + 50 + rank * 5); /* nobody there to vote; an arriving link hastens it */
         return;
     }
-    if (g->raft.state == RAFT_CANDIDATE && !g->raft.candidate_state.in_pre_vote) {
-        if (g->vote_term != g->raft.current_term) {
-            g->vote_term = g->raft.current_term;
-            g->vote_ms = now;
-        }
-        if (now - g->vote_ms < vote_patience(g)) {
-            elect_at(g, g->vote_ms + vote_patience(g) + env_random_below(g->gs->o.env, GROUP_VOTE_MS));
-            return;
-        }
+    uint64_t patience = vote_patience(g);
+    if (round_open(g)) {
+        elect_at(g, (g->vote_term == g->raft.current_term ? g->vote_ms : now) + patience + env_random_below(g->gs->o.env, GROUP_VOTE_MS));
+        return;
+    }
+    if (now < promised_until(g)) {
+        elect_at(g, promised_until(g) + rank_delay(g));
+        return;
+    }
+    if (in_round(g)) {
+        /* libraft would raise its term at once, again and again, and with it disturb a leader that the others have found meanwhile. */
         g->vote_rounds++;
+        g->raft.candidate_state.in_pre_vote = true;
+        g->raft.candidate_state.disrupt_leader = false;
     }
     unsigned shift = g->elect_tries < 6 ? g->elect_tries : 6;
     g->elect_tries++;
     elect_at(g, now + (30u << shift) + rank * GROUP_RANK_MS / 2 + env_random_below(g->gs->o.env, 20u << shift));
     group_enter(g);
     expire_timer(g);
+    g->campaigning = true;
     group_tick(g);
+    g->campaigning = false;
     group_leave(g);
 }
 

@@ -29,7 +29,8 @@ enum {
     GROUP_TRANSFER_MS = 150,            /* a hand-over that takes longer is given up (F23) */
     GROUP_RANK_MS = 150,                /* stagger of candidates */
     GROUP_START_MS = 300,               /* patience for an existing leader after a start */
-    GROUP_VOTE_MS = 400,                /* patience with a real election round */
+    GROUP_VOTE_MS = 400,                /* patience with an election round, at least */
+    GROUP_VOTE_FLUSHES = 4,             /* and so many flushes: the candidate's vote and those of the others, each behind one that is being written */
     GROUP_COMMIT_MS = 5,                /* how long followers of an idle leader wait to hear of a commit */
     GROUP_SNAPSHOT_ENTRIES = 16384,     /* entries between snapshots at most, however small */
     GROUP_INSTALL_MS = 3600 * 1000,
@@ -128,6 +129,7 @@ struct peer {
     uint64_t commit_told;
     uint64_t round;          /* read-index round confirmed */
     uint64_t offered_ms;     /* a snapshot was offered */
+    bool refused;            /* candidate: gave us no vote in this term */
 };
 
 /* A configuration in the log, for R7. */
@@ -226,7 +228,9 @@ struct group {
     /* elections */
     uint64_t elect_at_ms, contact_ms;
     unsigned elect_tries, vote_rounds;
-    uint64_t vote_term, vote_ms, opened_ms;
+    uint64_t vote_term, vote_ms, opened_ms;   /* in which term our own vote is durable, since when: the requests for votes left then */
+    uint64_t promised_to, promised_ms;        /* whom we last gave a (pre-)vote, and when */
+    bool campaigning;                         /* inside group_run_election() */
 
     /* what the sink was told */
     enum group_role told_role;
@@ -332,7 +336,10 @@ unsigned group_voters(const struct group *g, bool *self);
 void group_watch_election(struct group *g);
 void group_run_election(struct group *g);
 void group_leader_lost(struct group *g, uint32_t node);
-void group_postpone_election(struct group *g);
+void group_vote_given(struct group *g, uint64_t to, bool pre_vote);
+void group_vote_refused(struct group *g, uint64_t to);  /* not a pre-vote */
+bool group_ignores_prevote(const struct group *g, uint64_t from);
+bool group_election_rests(const struct group *g);   /* no tick: libraft's own timer is not to end a round of votes */
 void group_check_contact(struct group *g);
 void group_peer_up(struct group *g);                /* a link came up: an election may succeed now */
 bool group_sole_hold(struct group *g);              /* R12: true: no tick now */

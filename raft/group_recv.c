@@ -181,6 +181,9 @@ static void receive_vote(struct group *g, const struct link_message *m)
     if (m->a != m->from || m->term == 0 || m->c > m->term) {
         return;
     }
+    if ((m->flags & LINK_PREVOTE) != 0 && group_ignores_prevote(g, m->from)) {
+        return;
+    }
     char text[24];
     address_of(m->from, text);
     struct raft_message msg = {.type = RAFT_IO_REQUEST_VOTE, .server_id = m->from, .server_address = text};
@@ -210,6 +213,9 @@ static void receive_vote_result(struct group *g, const struct link_message *m)
 {
     if (m->term == 0) {
         return;
+    }
+    if ((m->flags & (LINK_GRANTED | LINK_PREVOTE)) == 0 && m->term == g->raft.current_term) {
+        group_peer(g, m->from)->refused = true;
     }
     struct raft_message msg = {.type = RAFT_IO_REQUEST_VOTE_RESULT, .server_id = m->from, .server_address = ""};
     msg.request_vote_result = (struct raft_request_vote_result){

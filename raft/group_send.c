@@ -396,7 +396,9 @@ int io_send(struct raft_io *io, struct raft_io_send *req, const struct raft_mess
                                                      (v->pre_vote != raft_tribool_unknown ? LINK_PREVOTE_KNOWN : 0))};
         group_post(g, to, &m, g->term_end);
         if (v->vote_granted) {
-            group_postpone_election(g);
+            group_vote_given(g, to, v->pre_vote == raft_tribool_true);
+        } else if (v->pre_vote != raft_tribool_true) {
+            group_vote_refused(g, to);
         }
         break;
     }

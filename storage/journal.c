@@ -356,6 +356,12 @@ uint64_t journal_durable(const struct journal *j)
     return j->durable;
 }
 
+uint64_t journal_flush_ns(const struct journal *j)
+{
+    uint64_t waits = j->in_flight > 0 ? env_clock_ns(j->env) - j->head->started_ns : 0;
+    return max_u64(waits, j->recent_flush_ns);
+}
+
 static void space_work(struct env_job *job)
 {
     struct segment_job *s = container_of(job, struct segment_job, job);

@@ -156,6 +156,8 @@ void journal_barrier(struct journal *j, struct journal_append *a);
 /* Positions: what was appended, and what is known durable here. */
 uint64_t journal_end(const struct journal *j);
 uint64_t journal_durable(const struct journal *j);
+/* How long a flush takes lately, in ns, for time-outs: the slowest of the last few, and at least what the one that is being written has taken already. 0: none yet. */
+uint64_t journal_flush_ns(const struct journal *j);
 /* False: refuse new data (SLUICE_E_NO_SPACE); state records still go. Becomes true again by itself when there is room. */
 bool journal_space(const struct journal *j);
 

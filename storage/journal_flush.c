@@ -215,6 +215,7 @@ static void unit_done(struct journal *j, struct unit *u)
     j->stats.bytes_written += u->length;
     j->stats.flush_ns_sum += took;
     j->stats.flush_ns_max = max_u64(j->stats.flush_ns_max, took);
+    j->recent_flush_ns = max_u64(took, j->recent_flush_ns - j->recent_flush_ns / 8);
     if (u->kind == UNIT_HEADER) {
         s->header_durable = true;
     } else {

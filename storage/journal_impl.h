@@ -163,6 +163,7 @@ struct journal {
     struct unit *idle;            /* for reuse */
     unsigned n_idle;
     unsigned in_flight;
+    uint64_t recent_flush_ns; /* the slowest of late; fades by an eighth with every flush */
     struct env_task flush_task, ready_task;
     struct journal_append *ready_head, *ready_tail; /* barriers that have nothing to wait for */
     uint64_t end;                 /* of what was appended */

@@ -13,6 +13,8 @@ static const struct world_profile profiles[] = {
     {.name = "slow-disk", .text = "votes and entries leave long before they are durable; power cuts",
      .faults = FAULT_POWER | FAULT_POWER_ALL | APART, .fixed = true, .nodes = 3, .shards = 16, .seconds = 30, .tick_ms = 20, .tick_spread_ms = 500,
      .restart_ms = 60, .sync_ns = {10 * MS, 150 * MS}},
+    {.name = "slow-sync", .text = "disks whose syncs take 100 to 800 ms, 16 shards",
+     .faults = FAULT_KILL | FAULT_POWER | FAULT_POWER_ALL | APART, .fixed = true, .nodes = 3, .shards = 16, .sync_ns = {100 * MS, 800 * MS}},
     {.name = "full-disk", .text = "disks that are nearly full, much data",
      .faults = FAULT_NOSPACE | FAULT_KILL | APART, .nodes = 3, .shards = 2, .operations = 300},
     {.name = "installs", .text = "snapshots every few entries, nodes that lose their disks, slow disks, leaders that die",

@@ -21,7 +21,7 @@ R4   --disable-raft=0x10     10-20    full-disk
 R5   --disable-raft=0x20     1-60     slow-disk
 R5   unit raft_rules_test r5_persist_before_send
 R6   unit raft_rules_test r6_installing
-R7   --disable-raft=0x80     16-30    moves
+R7   --disable-raft=0x80     31-60    moves
 R7   unit raft_rules_test r7_membership
 R8   --disable-raft=0x100    1-20     -
 R9   --disable-raft=0x200    1-3      backlog

@@ -116,6 +116,51 @@ STORY(installs_are_cut_off)
     world_check(w, true);
 }
 
+/* Each vote waits for a sync, and syncs take 100 to 800 ms: rounds get the time that they need, one candidate at a time, and who lost one disturbs nobody with ever
+ * higher terms. */
+STORY(slow_disks_elect)
+{
+    struct world *w = world_new(57, 3, 16);
+    world_start(w);
+    CHECK(world_await_leaders(w, 5000) >= 0);
+    struct sim_disk slow = {.sync_ns = {100 * MS, 800 * MS}, .write_ns = {10000, 100000}, .read_ns = {50000, 200000}};
+    for (unsigned i = 0; i < 3; i++) {
+        sim_host_set_disk(w->nodes[i].host, &slow);
+    }
+    int64_t worst = 0, sum = 0;
+    uint64_t terms = 0;
+    for (unsigned k = 0; k < 10; k++) {
+        uint64_t term = 0, after = 0;
+        for (uint64_t g = 1; g <= w->n_groups; g++) {
+            world_put(w, g, 100);
+            unsigned l = (unsigned)world_leader(w, g);
+            term += group_term(machine_of(w, l, g)->g);
+        }
+        run_ms(w, 100);
+        unsigned dead = k % 4; /* 3: all */
+        for (unsigned i = 0; i < 3; i++) {
+            if (i == dead || dead == 3) {
+                node_crash(w, i, SIM_CRASH_POWER);
+                node_start(w, i);
+            }
+        }
+        int64_t took = world_await_leaders(w, 15000);
+        CHECK(took >= 0);
+        run_ms(w, 5000);
+        for (uint64_t g = 1; g <= w->n_groups; g++) {
+            CHECK(world_leader(w, g) >= 0);
+            after += group_term(machine_of(w, (unsigned)world_leader(w, g), g)->g);
+        }
+        terms += after - term;
+        sum += took;
+        worst = took > worst ? took : worst;
+    }
+    printf("leaders of 16 groups after a power cut: %lld ms on average, %lld at worst; %llu terms in 160 elections\n", (long long)sum / 10, (long long)worst,
+           (unsigned long long)terms);
+    CHECK(worst < 6000 && terms < 170);
+    world_check(w, true);
+}
+
 /* F24: entries larger than every window on one group; elections, heartbeats and writes of the others don't wait for them. */
 STORY(large_entries_hold_up_nobody)
 {
@@ -188,7 +233,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(removes_itself), cmocka_unit_test(installs_are_cut_off),
-        cmocka_unit_test(large_entries_hold_up_nobody), cmocka_unit_test(payload_lies_in_memory_once),
+        cmocka_unit_test(slow_disks_elect), cmocka_unit_test(large_entries_hold_up_nobody), cmocka_unit_test(payload_lies_in_memory_once),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
