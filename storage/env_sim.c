@@ -9,9 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Wall time at the start of every world, ms since 1970 (2026-01-01 00:00 UTC). */
-#define SIM_WALL_START_MS 1767225600000
-
 /* ---- random numbers ------------------------------------------------------------------------------------------------ */
 
 void sim_rng_seed(struct sim_rng *r, uint64_t seed)

@@ -61,6 +61,7 @@ void sim_close(struct sim *s);
 struct sim_host *sim_host_add(struct sim *s, const char *name);
 const char *sim_host_name(const struct sim_host *h);
 void sim_host_set_disk(struct sim_host *h, const struct sim_disk *d);
+#define SIM_WALL_START_MS 1767225600000ll /* ms since 1970 at the start of every world (2026-01-01 00:00 UTC) */
 /* Wall clock = true time + offset, and both clocks run at (1 + ppm/1e6). */
 void sim_host_set_clock(struct sim_host *h, int64_t wall_offset_ms, int drift_ppm);
 

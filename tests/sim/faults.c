@@ -72,6 +72,21 @@ static struct world_node *damage_target(struct world *w)
     return any_node(w);
 }
 
+/* Wall clocks step; the monotonic one never does. A majority of them is right, give or take 20 s, so there is one node at most whose clock steps by days. */
+static void clock_fault(struct world *w, struct world_node *n)
+{
+    int64_t ms = (int64_t)pick(w, 40000) - 20000;
+    if (pick(w, 3) == 0) {
+        const int64_t day_ms = 86400000;
+        for (unsigned i = 0; i < w->n_nodes; i++) {
+            n = w->nodes[i].stepped ? &w->nodes[i] : n;
+        }
+        n->stepped = true;
+        ms = ms * day_ms / 200; /* up to 100 days */
+    }
+    sim_host_set_clock(n->host, ms, (int)pick(w, 100000) - 50000);
+}
+
 static void disk_fault(struct world *w, enum fault_kind kind)
 {
     struct sim_disk d = world_disk(w);
@@ -186,7 +201,7 @@ static void strike(struct world *w)
         }
         break;
     case FAULT_CLOCK:
-        sim_host_set_clock(n->host, (int64_t)pick(w, 40000) - 20000, (int)pick(w, 100000) - 50000);
+        clock_fault(w, n);
         break;
     case FAULT_STOP:
         if (n->up && !n->paused && n->node != NULL) {

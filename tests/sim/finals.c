@@ -31,6 +31,18 @@ static uint64_t value_of(const struct batch_record *r)
     return v;
 }
 
+/* F31: the time of a record rests on the median of the clocks. Those of all but one node are right, give or take 20 s and what they drift (5 %) in a run. */
+static void check_time(const struct final_read *f, const void *data, uint32_t len)
+{
+    const int64_t away_ms = 30000;
+    struct batch_header h;
+    int64_t now = SIM_WALL_START_MS + (int64_t)(sim_now_ns(f->world->sim) / MS);
+    if (batch_header_decode(&h, data, len, false, NULL) == 0 && ((int64_t)h.time_ms > now + away_ms || (int64_t)h.time_ms < SIM_WALL_START_MS - away_ms)) {
+        world_fail(f->world, 10, "node %u shard %u: the batch at %llu has a time that is %lld s away from true time", f->node->number, f->shard,
+                   (unsigned long long)h.first_offset, (long long)((int64_t)h.time_ms - now) / 1000);
+    }
+}
+
 static void on_final_batch(void *arg, uint64_t group, uint64_t first_offset, const void *data, uint32_t len, int status)
 {
     (void)group;
@@ -47,6 +59,7 @@ static void on_final_batch(void *arg, uint64_t group, uint64_t first_offset, con
         f->done = true;
         return;
     }
+    check_time(f, data, len);
     struct batch_reader reader;
     void *scratch = NULL;
     size_t scratch_size = 0;
@@ -161,6 +174,9 @@ static void judge(struct world *w, struct final_read *reads)
 {
     for (unsigned i = 0; i < w->n_nodes * w->n_shards; i++) {
         const struct final_read *f = &reads[i];
+        if (f->done && !f->failed && f->trim > 0) { /* no record of a run is as old as the retention */
+            world_fail(w, 2, "node %u shard %u: trimmed to %llu by a clock that stepped", f->node->number, f->shard, (unsigned long long)f->trim);
+        }
         if (f->done && !f->failed && is_member(newest_shard(w, f->shard), f->node->number)) {
             history_final(&w->history, (struct check_final){.shard = f->shard, .node = f->node->number, .trim = f->trim}, f->records, f->n);
         }

@@ -21,7 +21,7 @@ enum fault_kind {
     FAULT_PARTITION = 1 << 5,  /* a minority away from the rest */
     FAULT_NET = 1 << 6,        /* delay, loss, stalls, split writes */
     FAULT_RESET = 1 << 7,
-    FAULT_CLOCK = 1 << 8,      /* wall steps and drift */
+    FAULT_CLOCK = 1 << 8,      /* wall steps of 20 s and drift; of 100 days, there and back, on one node only */
     FAULT_SLOW_DISK = 1 << 9,
     FAULT_NOSPACE = 1 << 10,
     FAULT_READ_ERROR = 1 << 11,
@@ -79,6 +79,7 @@ struct world_node {
     struct node *node;         /* NULL while down */
     unsigned number;           /* 1.. */
     bool up, paused, damaged;
+    bool stepped;              /* its wall clock is or was days away from the others' */
     bool expect_exit;          /* a disk fault is on: exit 10 is planned */
     uint64_t restart_at;       /* ns; 0: no restart planned */
 };
