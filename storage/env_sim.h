@@ -51,6 +51,7 @@ struct sim_options {
     struct sim_disk disk;
     void (*log)(void *arg, struct sim_host *host, const char *line, size_t n); /* log lines of processes; NULL: dropped */
     void (*exited)(void *arg, struct sim_host *host, int exit_code, const char *why); /* env_fatal or env_stop of the first loop */
+    void (*turn)(void *arg, struct sim_host *host, bool begins); /* around each turn of a loop, for who counts what hosts do; may be NULL */
     void *arg;
 };
 

@@ -20,6 +20,10 @@ void sim_turn_begin(struct sim_loop *l, struct sim_loop **saved)
     *saved = l->sim->current;
     l->sim->current = l;
     l->env.now_ns = sim_host_clock(l->proc->host);
+    const struct sim_options *o = &l->sim->opt;
+    if (*saved == NULL && o->turn != NULL) {
+        o->turn(o->arg, l->proc->host, true);
+    }
 }
 
 static void run_deferred(struct sim_loop *l)
@@ -39,6 +43,10 @@ void sim_turn_end(struct sim_loop *l, struct sim_loop *saved)
 {
     struct sim_process *p = l->proc;
     run_deferred(l);
+    const struct sim_options *o = &l->sim->opt;
+    if (saved == NULL && o->turn != NULL) {
+        o->turn(o->arg, p->host, false);
+    }
     if (l->stopped && l == p->loops && !p->dying) {
         p->dying = true;
         p->exits = true;
