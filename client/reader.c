@@ -209,9 +209,9 @@ static bool records_reserve(struct sluice_reader *r, uint32_t n)
 static bool deliver_batch(struct sluice_reader *r, struct chunk *k)
 {
     struct batch_reader br;
-    uint32_t len = get_u32(k->data + k->pos + 4); /* checked when the answer came */
+    uint32_t len = get_u32(k->data + k->pos + 4); /* checked when the answer came, as the checksum was */
     const char *why = "";
-    int code = batch_reader_open(&br, k->data + k->pos, len, &r->scratch, &r->scratch_size, &why);
+    int code = batch_reader_open_verified(&br, k->data + k->pos, len, &r->scratch, &r->scratch_size, &why);
     if (code == 0 && !records_reserve(r, br.header.record_count)) {
         code = SLUICE_E_MEMORY;
         why = "no memory for the records of a batch";

@@ -95,6 +95,8 @@ struct batch_reader {
 };
 /* Checks the header, that n is its total_len, body_crc, and decompresses. 0 or a SLUICE_E_ code. */
 int batch_reader_open(struct batch_reader *r, const void *batch, size_t n, void **scratch, size_t *scratch_size, const char **why);
+/* The same without body_crc, for a batch that batch_body_ok() was asked about before. */
+int batch_reader_open_verified(struct batch_reader *r, const void *batch, size_t n, void **scratch, size_t *scratch_size, const char **why);
 /* 1: *rec is the next; 0: no more (and the body ended exactly there); < 0: malformed. */
 int batch_reader_next(struct batch_reader *r, struct batch_record *rec);
 
@@ -134,6 +136,9 @@ int batch_builder_finish(struct batch_builder *b, const struct batch_identity *i
 
 /* MD5 of a partition key. */
 void hash_key_of(const void *key, size_t n, struct hash128 *out);
+/* The hash keys of up to HASH_KEYS_MAX records: the explicit one, else the MD5. Several at once cost little more than one. */
+enum { HASH_KEYS_MAX = 4 };
+void hash_keys_of(const struct batch_record *records, size_t n, struct hash128 *out);
 int hash_compare(const struct hash128 *a, const struct hash128 *b);
 /* Decimal <-> 128 bits. text has room for 40 bytes. parse: false if not a decimal integer below 2^128
  * without needless leading zeros. */

@@ -24,7 +24,49 @@ static void hash_from_u128(u128 v, struct hash128 *h)
 
 void hash_key_of(const void *key, size_t n, struct hash128 *out) { md5(key, n, out->b); }
 
-int hash_compare(const struct hash128 *a, const struct hash128 *b) { return memcmp(a->b, b->b, sizeof(a->b)); }
+/* The i-th half as a number. */
+static inline uint64_t half(const struct hash128 *h, size_t i) { return __builtin_bswap64(get_u64(h->b + 8 * i)); }
+
+int hash_compare(const struct hash128 *a, const struct hash128 *b)
+{
+    uint64_t x = half(a, 0);
+    uint64_t y = half(b, 0);
+    if (x == y) {
+        x = half(a, 1);
+        y = half(b, 1);
+    }
+    return (x > y) - (x < y);
+}
+
+void hash_keys_of(const struct batch_record *records, size_t n, struct hash128 *out)
+{
+    sluice_assert(n <= HASH_KEYS_MAX);
+    const void *keys[4];
+    size_t lens[4];
+    uint8_t *to[4];
+    size_t waiting = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (records[i].has_hash) {
+            out[i] = records[i].hash;
+        } else if (records[i].key_len > MD5_SHORT) {
+            hash_key_of(records[i].key, records[i].key_len, &out[i]);
+        } else {
+            keys[waiting] = records[i].key;
+            lens[waiting] = records[i].key_len;
+            to[waiting++] = out[i].b;
+        }
+    }
+    if (waiting == 1) {
+        md5(keys[0], lens[0], to[0]);
+    } else if (waiting > 1) {
+        for (size_t i = waiting; i < 4; i++) { /* lanes that would be idle do the first key's work again */
+            keys[i] = keys[0];
+            lens[i] = lens[0];
+            to[i] = to[0];
+        }
+        md5_four(keys, lens, to);
+    }
+}
 
 void hash_to_decimal(const struct hash128 *h, char text[40])
 {

@@ -7,4 +7,8 @@
 
 void md5(const void *data, size_t n, uint8_t out[16]);
 
+/* Four texts of at most MD5_SHORT bytes each side by side, for a little more than one takes alone. */
+enum { MD5_SHORT = 55 };
+void md5_four(const void *const data[4], const size_t n[4], uint8_t *const out[4]);
+
 #endif

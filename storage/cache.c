@@ -145,6 +145,8 @@ struct cache_entry *cache_get(struct cache *c, uint64_t segment, uint32_t pos, u
     return e;
 }
 
+bool cache_has(const struct cache *c, uint64_t segment, uint32_t pos) { return *hash_find(c, segment, pos) != NULL; }
+
 struct cache_entry *cache_put(struct cache *c, uint64_t segment, uint32_t pos, uint32_t len, struct cache_slab *s, const uint8_t *data)
 {
     struct cache_entry *e = *hash_find(c, segment, pos);

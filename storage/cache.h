@@ -35,6 +35,8 @@ struct cache_slab *cache_slab_new(struct cache *c, size_t size);
 void cache_slab_unref(struct cache *c, struct cache_slab *s);
 /* The entry, pinned; NULL if it is not there. */
 struct cache_entry *cache_get(struct cache *c, uint64_t segment, uint32_t pos, uint32_t len);
+/* Whether there is an entry; that somebody asks is no use of it. */
+bool cache_has(const struct cache *c, uint64_t segment, uint32_t pos);
 /* Takes a reference to the slab; returns the entry, pinned (an entry already there is returned instead). NULL without memory. */
 struct cache_entry *cache_put(struct cache *c, uint64_t segment, uint32_t pos, uint32_t len, struct cache_slab *s, const uint8_t *data);
 void cache_unpin(struct cache *c, struct cache_entry *e);

@@ -42,7 +42,8 @@ static void fire(struct journal *j, struct journal_read *list)
     }
 }
 
-static void waiter_finish(struct journal *j, struct disk_read *d, struct journal_read *r, int status)
+/* good: the record's checksum was seen to be right. */
+static void waiter_finish(struct journal *j, struct disk_read *d, struct journal_read *r, int status, bool good)
 {
     if (status == 0 && r->place.pos + (uint64_t)r->place.len > d->pos + (uint64_t)d->io.n_done) {
         status = -EIO;
@@ -54,7 +55,7 @@ static void waiter_finish(struct journal *j, struct disk_read *d, struct journal
     struct cache_entry *e = cache_get(j->cache, r->place.segment, r->place.pos, r->place.len);
     if (e == NULL) {
         const uint8_t *p = d->slab->bytes + (r->place.pos - d->pos);
-        if (crc32c(0, p, r->place.len) != r->place.crc) {
+        if (!good && crc32c(0, p, r->place.len) != r->place.crc) {
             d->segment->damaged = true;
             finish(r, -EIO, NULL);
             return;
@@ -76,9 +77,10 @@ static void take_neighbours(struct journal *j, struct disk_read *d)
         if (jf_record_header_decode(p + at, n - at, d->segment->salt, &e) && e.pos == pos + JF_RECORD_HEADER_SIZE) {
             uint64_t end = at + jf_record_length(e.len);
             group = at == 0 ? e.group : group;
-            if (at > 0 && e.group == group && kind_is_stored(e.kind) && e.len > 0 && at + JF_RECORD_HEADER_SIZE + e.len <= n &&
-                crc32c(0, p + at + JF_RECORD_HEADER_SIZE, e.len) == e.crc) {
-                struct cache_entry *c = cache_put(j->cache, d->segment->number, e.pos, e.len, d->slab, p + at + JF_RECORD_HEADER_SIZE);
+            if (at > 0 && e.group == group && kind_is_stored(e.kind) && e.len > 0 && at + JF_RECORD_HEADER_SIZE + e.len <= n) {
+                const uint8_t *data = p + at + JF_RECORD_HEADER_SIZE;
+                bool wanted = !cache_has(j->cache, d->segment->number, e.pos) && crc32c(0, data, e.len) == e.crc;
+                struct cache_entry *c = wanted ? cache_put(j->cache, d->segment->number, e.pos, e.len, d->slab, data) : NULL;
                 if (c != NULL) {
                     cache_unpin(j->cache, c);
                 }
@@ -106,7 +108,8 @@ static void disk_read_done(struct env_io *io)
 {
     struct disk_read *d = container_of(io, struct disk_read, io);
     struct journal *j = d->journal;
-    if (!is_good(d, d->head) && ++d->attempts < READ_ATTEMPTS && !j->closed) {
+    bool good = is_good(d, d->head);
+    if (!good && ++d->attempts < READ_ATTEMPTS && !j->closed) {
         env_io_submit(j->env, ENV_QUEUE_READ, &d->io, disk_read_done); /* the disk may do better the next time */
         return;
     }
@@ -117,7 +120,7 @@ static void disk_read_done(struct env_io *io)
     *at = d->next;
     struct journal_read *list = d->head;
     for (struct journal_read *r = list; r != NULL; r = r->next) {
-        waiter_finish(j, d, r, io->status);
+        waiter_finish(j, d, r, io->status, good && r == list);
     }
     if (io->status == 0 && !j->closed) {
         take_neighbours(j, d);
