@@ -71,7 +71,7 @@ struct frame_reader {
     uint8_t *small;          /* staging for headers, messages and small payloads: bytes small_pos..small_len are unread */
     size_t small_len, small_cap, small_pos;
     uint8_t *payload;        /* malloc'ed, payload_len bytes; being filled */
-    size_t payload_have;
+    size_t payload_have, payload_before; /* bytes there; length of the former frame's payload */
     int state;               /* enum in frame_reader.c */
     int error;               /* the code that ended the stream; repeated by every further call */
     bool direct;             /* the last frame_reader_buffer() gave payload memory, not staging */

@@ -3,7 +3,8 @@
  * Normal course: bytes are read into staging, where header and message are parsed in place. A payload that lies in
  * staging as a whole is copied to memory of its own; of a longer one the staged start is copied and the rest is read
  * straight into its place. Only when little of it is missing does the rest go through staging, so that the read also
- * brings the frames behind it.
+ * brings the frames behind it. Large payloads come in a row: behind one, only a little is read into staging, so that of
+ * the next one, too, little is copied.
  *
  * What a peer can make us allocate: staging grows only as bytes arrive; the payload, which the peer merely announces,
  * is bounded by payload_max and allocated after the message's checksum, which covers the announced length, was right.
@@ -20,7 +21,8 @@ enum frame_reader_state { READ_HEADER, READ_MESSAGE, READ_PAYLOAD, READ_DONE, RE
 enum {
     STAGING_FIRST = 4 << 10,  /* a connection that says little stays small */
     STAGING_USUAL = 64 << 10, /* one that keeps its staging full gets this much */
-    DIRECT_MIN = 4 << 10      /* missing payload bytes that are worth a read of their own */
+    DIRECT_MIN = 4 << 10,     /* missing payload bytes that are worth a read of their own */
+    LARGE = 32 << 10          /* payloads whose copying costs more than a second read */
 };
 
 void frame_reader_init(struct frame_reader *r, uint32_t message_max, uint32_t payload_max)
@@ -84,7 +86,8 @@ size_t frame_reader_buffer(struct frame_reader *r, void **base)
         return 0;
     }
     *base = r->small + r->small_len;
-    return r->small_cap - r->small_len;
+    size_t room = r->small_cap - r->small_len;
+    return r->payload_before >= LARGE && staged(r) < DIRECT_MIN ? min_u64(room, DIRECT_MIN) : room;
 }
 
 void frame_reader_fed(struct frame_reader *r, size_t n)
@@ -121,6 +124,7 @@ static void reader_release(struct frame_reader *r)
     free(r->message);
     r->payload = NULL;
     r->message = NULL;
+    r->payload_before = r->payload_have;
     r->payload_have = 0;
     r->state = READ_HEADER;
 }

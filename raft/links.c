@@ -342,7 +342,7 @@ void links_incoming(struct links *l, uint32_t from_node, uint64_t incarnation, b
 
 /* ---- receiving ---- */
 
-static int receive_records(struct links_peer *p, const uint8_t *data, size_t n, void **owned);
+static int receive_records(struct links_peer *p, void **owned, size_t n, bool joined);
 
 static int receive_chunk(struct links_peer *p, const struct link_message *m)
 {
@@ -371,7 +371,7 @@ static int receive_chunk(struct links_peer *p, const struct link_message *m)
     }
     void *whole = p->whole;
     p->whole = NULL;
-    int rv = receive_records(p, whole, p->whole_len, &whole);
+    int rv = receive_records(p, &whole, p->whole_len, true);
     free(whole);
     return rv;
 }
@@ -388,9 +388,11 @@ static void receive_alive(struct links_peer *p, const struct link_message *m)
     p->clock_known = true;
 }
 
-/* owned: the memory that holds data, which the receiver may take if it is one record. */
-static int receive_records(struct links_peer *p, const uint8_t *data, size_t n, void **owned)
+/* owned: the memory that holds the records, n bytes. The receiver of the last one may take it, if most of it is that record's payload; it is NULL then.
+ * joined: the memory was joined from chunks. */
+static int receive_records(struct links_peer *p, void **owned, size_t n, bool joined)
 {
+    const uint8_t *data = *owned;
     struct links *l = p->links;
     uint32_t node = p->node;
     for (size_t pos = 0; pos < n;) {
@@ -402,7 +404,7 @@ static int receive_records(struct links_peer *p, const uint8_t *data, size_t n, 
         pos += (size_t)used;
         l->stats.records_received++;
         if (m.type == LINK_CHUNK) {
-            if (owned != NULL) {
+            if (joined) {
                 return SLUICE_E_PROTOCOL; /* chunks of chunks */
             }
             int rv = receive_chunk(p, &m);
@@ -412,7 +414,7 @@ static int receive_records(struct links_peer *p, const uint8_t *data, size_t n, 
         } else if (m.type == LINK_ALIVE) {
             receive_alive(p, &m);
         } else {
-            if (owned != NULL && pos == n) {
+            if (pos == n && m.payload_len >= n - n / 8) {
                 m.payload_owned = *owned;
                 l->o.receive(l->o.arg, node, &m);
                 *owned = m.payload_owned;
@@ -436,7 +438,7 @@ int links_receive(struct links *l, uint32_t from_node, void *payload, size_t n)
         l->stats.frames_received++;
         l->stats.bytes_received += n;
         links_judge(p, false);
-        rv = receive_records(p, payload, n, NULL);
+        rv = receive_records(p, &payload, n, false);
     }
     free(payload);
     return rv;

@@ -6,7 +6,7 @@
  *
  * Order: messages to one peer that concern one group are delivered in order or not at all (a lost connection loses what was unsent; the
  * sender's `done` tells). Small messages (votes, results, heartbeats of groups with nothing queued, read-index, liveness) overtake bulk ones of other
- * groups; records larger than 64 KiB go in chunks so that they never hold up the rest for long.
+ * groups; records larger than 256 KiB go in chunks so that they never hold up the rest for long.
  * Back-pressure: at most `window_peer` bytes queued per peer; at the bound bulk sends end with -EAGAIN, small ones still go.
  *
  * Detector: every link sends at least a liveness record every 50 ms (idle: that is all it sends). A peer is *down* at once when its connection to us is

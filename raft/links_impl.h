@@ -11,7 +11,7 @@ enum {
     LINKS_FRAME_BYTES = 256 << 10,      /* a frame is closed when it reaches this */
     LINKS_UNSENT_MAX = 256 << 10,       /* bytes left with the connection: what a small message may have to wait behind */
     LINKS_SMALL_MAX = 1 << 20,          /* small messages gathered; more are dropped (Raft repeats them) */
-    LINKS_CUT = LINK_CHUNK_MAX + 4096,  /* longer records go in chunks; a 64 KiB batch just passes whole */
+    LINKS_CUT = LINKS_FRAME_BYTES,      /* longer records go in chunks, which costs a second checksum and a copy: the batches of a busy producer pass whole */
     LINKS_COUNTERS = 256,
     LINKS_BACKOFF_MIN_MS = 20, LINKS_BACKOFF_MAX_MS = 500, LINKS_BACKOFF_REFUSED_MS = 2000,
     LINKS_HELLO_MS = 1000               /* patience for connecting and the hello */

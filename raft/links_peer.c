@@ -183,6 +183,9 @@ static void send_frame(struct links_peer *p)
         struct link_send *s = p->bulk;
         size_t head = link_record_size(&s->message), size = head + s->message.payload_len;
         bool whole = true;
+        if (size <= LINKS_CUT && n > 0 && n + size > LINKS_FRAME_BYTES) {
+            break; /* the next frame has room for all of it */
+        }
         if (size > LINKS_CUT) {
             size_t before = s->sent;
             whole = add_chunk(p, f, s);

@@ -142,6 +142,43 @@ static void test_large_payload_is_read_in_place(void **state)
 }
 
 /* Every cut leaves the reader waiting, without error and without a frame. */
+/* Large payloads come in a row: of each one but the first hardly anything goes through staging. */
+static void test_large_payloads_in_a_row(void **state)
+{
+    (void)state;
+    struct bytes parts[] = {make_frame(FRAME_PUT, 1, 5, 60000, 1), make_frame(FRAME_PUT, 2, 5, 200000, 2), make_frame(FRAME_PUT, 3, 5, 60000, 3),
+                            make_frame(FRAME_PING, 4, 5, 0, 4), make_frame(FRAME_PING, 5, 5, 0, 5)};
+    struct bytes all = join(parts, 5);
+    struct frame_reader r;
+    frame_reader_init(&r, FRAME_MESSAGE_MAX, FRAME_PAYLOAD_MAX);
+    size_t pos = 0, staged = 0;
+    for (unsigned i = 0; i < 5;) {
+        struct frame f;
+        void *base;
+        if (frame_reader_next(&r, &f) == 1) {
+            assert_frame(&f, &parts[i++]);
+            staged = 0;
+            continue;
+        }
+        size_t room = frame_reader_buffer(&r, &base);
+        size_t n = min_u64(room, all.n - pos);
+        assert_true(n > 0);
+        memcpy(base, all.p + pos, n);
+        staged += r.direct ? 0 : n;
+        frame_reader_fed(&r, n);
+        pos += n;
+        assert_true(i == 0 || i > 2 || staged <= 4096);
+    }
+    /* What comes next is small again, and read as much at once as there is room for. */
+    void *base;
+    assert_true(frame_reader_buffer(&r, &base) > 4096 || r.small_cap <= 4096);
+    frame_reader_deinit(&r);
+    free(all.p);
+    for (unsigned i = 0; i < 5; i++) {
+        free(parts[i].p);
+    }
+}
+
 static void test_truncation(void **state)
 {
     (void)state;
@@ -298,6 +335,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stream_in_steps),
         cmocka_unit_test(test_large_payload_is_read_in_place),
+        cmocka_unit_test(test_large_payloads_in_a_row),
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_bit_flips),
         cmocka_unit_test(test_bad_headers),

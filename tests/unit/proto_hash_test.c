@@ -46,6 +46,64 @@ static void test_md5(void **state)
     assert_int_equal(h.b[15], 0x72);
 }
 
+/* Side by side as one by one, whatever lies in the other lanes; RFC 1321's vectors first. */
+static void test_several_keys(void **state)
+{
+    (void)state;
+    const char *texts[4] = {"a", "", "message digest", "abc"};
+    const char *want[4] = {"0cc175b9c0f1b6a831c399e269772661", "d41d8cd98f00b204e9800998ecf8427e", "f96b697d7cb7938d525a2f31aaf161d0",
+                           "900150983cd24fb0d6963f7d28e17f72"};
+    const void *data[4];
+    size_t n[4];
+    uint8_t out[4][16];
+    uint8_t *to[4] = {out[0], out[1], out[2], out[3]};
+    for (unsigned i = 0; i < 4; i++) {
+        data[i] = texts[i];
+        n[i] = strlen(texts[i]);
+    }
+    md5_four(data, n, to);
+    for (unsigned i = 0; i < 4; i++) {
+        char text[33];
+        for (int k = 0; k < 16; k++) {
+            snprintf(text + 2 * k, 3, "%02x", out[i][k]);
+        }
+        assert_string_equal(text, want[i]);
+    }
+    /* Any number of records, any length of key (above MD5_SHORT they go alone), some with a hash of their own. */
+    char x[200];
+    memset(x, 'x', sizeof(x));
+    for (unsigned round = 0; round < 600; round++) {
+        struct batch_record records[HASH_KEYS_MAX] = {{0}};
+        struct hash128 got[HASH_KEYS_MAX];
+        unsigned count = round % (HASH_KEYS_MAX + 1);
+        for (unsigned i = 0; i < count; i++) {
+            unsigned len = 1 + (round * 7 + i * 31) % 70;
+            records[i] = (struct batch_record){.key = (const uint8_t *)x + i, .key_len = len, .has_hash = (round + i) % 5 == 0, .hash = {{(uint8_t)round, 1}}};
+        }
+        hash_keys_of(records, count, got);
+        for (unsigned i = 0; i < count; i++) {
+            struct hash128 alone = records[i].hash;
+            if (!records[i].has_hash) {
+                md5(records[i].key, records[i].key_len, alone.b);
+            }
+            assert_memory_equal(got[i].b, alone.b, 16);
+        }
+    }
+}
+
+static void test_compare(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 16; i++) {
+        struct hash128 a = {{0}}, b = {{0}};
+        memset(a.b + i, 0x7f, 16 - i);
+        memset(b.b + i, 0x7f, 16 - i);
+        assert_int_equal(hash_compare(&a, &b), 0);
+        b.b[i] = 0x80; /* the first byte that differs decides, as an unsigned one */
+        assert_true(hash_compare(&a, &b) < 0 && hash_compare(&b, &a) > 0);
+    }
+}
+
 static void test_decimals(void **state)
 {
     (void)state;
@@ -122,6 +180,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_md5),
+        cmocka_unit_test(test_several_keys),
+        cmocka_unit_test(test_compare),
         cmocka_unit_test(test_decimals),
         cmocka_unit_test(test_ranges),
     };

@@ -15,6 +15,9 @@ struct end {
     unsigned ups, downs, resets;
     uint64_t down_ms;
     struct env *env;
+    bool takes;             /* keeps the memory that it is offered */
+    void *taken;
+    const void *taken_payload;
 };
 static struct end ends[2];
 
@@ -27,6 +30,12 @@ static void on_receive(void *arg, uint32_t from, struct link_message *m)
     }
     e->last[m->group] = m->a;
     e->bytes += m->payload_len;
+    if (e->takes && m->payload_owned != NULL) {
+        free(e->taken);
+        e->taken = m->payload_owned;
+        e->taken_payload = m->payload;
+        m->payload_owned = NULL;
+    }
     for (uint32_t i = 0; i < m->payload_len; i += 997) {
         e->bad += ((const uint8_t *)m->payload)[i] != (uint8_t)(m->a + i);
     }
@@ -301,12 +310,54 @@ STORY(chunks_of_chunks_are_refused)
     CHECK(receive_whole(l, 10, ordinary, sizeof ordinary) == 0); /* the link itself is none the worse */
 }
 
+/* A frame of two records of the given payloads, as the link's owner gets it. */
+static int receive_two(struct links *l, uint64_t a, uint32_t first, uint32_t second)
+{
+    size_t n = 2 * (LINK_HEADER_SIZE + LINK_ENTRY_SIZE) + first + second;
+    uint8_t *frame = xmalloc(n), *at = frame;
+    uint32_t lengths[2] = {first, second};
+    for (unsigned i = 0; i < 2; i++) {
+        struct link_entry entry = {.term = 1, .len = lengths[i], .type = 1};
+        struct link_message m = {.type = LINK_APPEND, .group = 1, .from = 1, .to = 2, .a = a + i, .entries = &entry, .n_entries = 1, .payload_len = lengths[i]};
+        uint8_t *payload = at + LINK_HEADER_SIZE + LINK_ENTRY_SIZE;
+        for (uint32_t k = 0; k < lengths[i]; k++) {
+            payload[k] = (uint8_t)(m.a + k);
+        }
+        link_record_encode(&m, &(struct iovec){payload, lengths[i]}, 1, at);
+        at = payload + lengths[i];
+    }
+    return links_receive(l, 1, frame, n);
+}
+
+/* What arrived in one piece is not copied: the receiver of a frame's last record may keep the frame's memory, if little else is in it. */
+STORY(the_last_records_memory_may_be_taken)
+{
+    two_ends(38);
+    struct links *l = ends[1].l;
+    struct end *e = &ends[1];
+    e->takes = true;
+    CHECK(receive_two(l, 1, 40000, 40000) == 0);
+    CHECK(e->taken == NULL && e->last[1] == 2); /* half of it would be kept for nothing */
+    CHECK(receive_two(l, 3, 40000, 10) == 0);
+    CHECK(e->taken == NULL && e->last[1] == 4); /* the first one's never: the second is still to be read */
+    CHECK(receive_two(l, 5, 10, 40000) == 0);
+    CHECK(e->taken != NULL && e->last[1] == 6 && e->bad == 0);
+    CHECK((const uint8_t *)e->taken_payload - (const uint8_t *)e->taken == 2 * (LINK_HEADER_SIZE + LINK_ENTRY_SIZE) + 10);
+    CHECK(((const uint8_t *)e->taken_payload)[39999] == (uint8_t)(6 + 39999));
+    free(e->taken);
+    e->taken = NULL;
+    e->takes = false;
+    CHECK(receive_two(l, 7, 10, 40000) == 0); /* and who does not take it leaves it to the link */
+    CHECK(e->last[1] == 8 && e->bad == 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_order), cmocka_unit_test(small_ones_overtake), cmocka_unit_test(bounds),
         cmocka_unit_test(reconnects),  cmocka_unit_test(silence),             cmocka_unit_test(positions),
         cmocka_unit_test(chunks_of_chunks_are_refused), cmocka_unit_test(a_late_loop_accuses_nobody),
+        cmocka_unit_test(the_last_records_memory_may_be_taken),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
