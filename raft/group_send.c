@@ -215,6 +215,11 @@ static uint64_t send_fragment(struct group *g, const struct raft_append_entries 
     struct outgoing *o = new_outgoing(g, to, &m, n, &parts, &table);
     for (unsigned i = 0; i < n; i++) {
         table[i] = (struct link_entry){.term = e[i].term, .len = (uint32_t)e[i].buf.len, .type = e[i].type};
+        const struct slot *slot = group_log_at(&g->log, first + i);
+        if (slot != NULL && slot->term == e[i].term && slot->place.len == e[i].buf.len) { /* the journal has it, and its checksum */
+            table[i].crc_known = true;
+            table[i].crc = slot->place.crc;
+        }
         parts[i] = (struct iovec){e[i].buf.base, e[i].buf.len};
     }
     send_outgoing(g, o, req, need);

@@ -41,7 +41,12 @@ void link_record_encode(const struct link_message *m, const struct iovec *parts,
         crc = crc32c(crc, m->payload, m->payload_len);
     }
     for (unsigned i = 0; i < n_parts; i++) {
-        crc = crc32c(crc, parts[i].iov_base, parts[i].iov_len);
+        const struct link_entry *entry = n_parts == m->n_entries ? &m->entries[i] : NULL;
+        if (entry != NULL && entry->crc_known && entry->len == parts[i].iov_len && entry->len >= CRC32C_JOIN_MIN) {
+            crc = crc32c_join(crc, entry->crc, entry->len);
+        } else {
+            crc = crc32c(crc, parts[i].iov_base, parts[i].iov_len);
+        }
     }
     put_u32(p + AT_CRC, crc);
 }

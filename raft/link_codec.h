@@ -41,7 +41,13 @@ enum {
     LINK_ENTRIES_MAX = 4096
 };
 
-struct link_entry { uint64_t term; uint32_t len; uint16_t type; };
+struct link_entry {
+    uint64_t term;
+    uint32_t len;
+    uint16_t type;
+    bool crc_known; /* for encoding: the bytes' CRC32C is known already, so they need not be gone through again for each peer */
+    uint32_t crc;
+};
 
 struct link_message {
     enum link_type type;
@@ -57,7 +63,8 @@ struct link_message {
 
 /* Bytes of the encoded record without its payload. */
 size_t link_record_size(const struct link_message *m);
-/* Writes the record's header and entry table (not the payload) to out; the crc covers the payload parts too. */
+/* Writes the record's header and entry table (not the payload) to out; the crc covers the payload parts too. Where the
+ * parts are the entries, one each, checksums that are known are used. */
 void link_record_encode(const struct link_message *m, const struct iovec *parts, unsigned n_parts, void *out);
 /* Decodes the record at data. Returns its length (> 0), 0 if n is too short, < 0: -(SLUICE_E_PROTOCOL or _TOO_LARGE or _CORRUPT). The payload points into data;
  * entries are written to `table` (room for LINK_ENTRIES_MAX). All lengths are checked: entries' lengths sum up to the payload. */

@@ -82,11 +82,28 @@ static void test_pieces_join(void **state)
     free(p);
 }
 
+/* The checksum of a whole from those of its halves, wherever it is cut. */
+static void test_join(void **state)
+{
+    (void)state;
+    enum { SIZE = 300000 };
+    uint8_t *p = malloc(SIZE);
+    fill(p, SIZE);
+    uint32_t whole = crc32c(0, p, SIZE);
+    for (size_t cut = 0; cut <= SIZE; cut += cut < 300 || cut > SIZE - 300 ? 1 : 997) {
+        size_t at = cut < SIZE ? cut : SIZE;
+        assert_int_equal(crc32c_join(crc32c(0, p, at), crc32c(0, p + at, SIZE - at), SIZE - at), whole);
+    }
+    assert_int_equal(crc32c_join(whole, 0, 0), whole);
+    free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_values),
         cmocka_unit_test(test_all_ways_agree),
+        cmocka_unit_test(test_join),
         cmocka_unit_test(test_pieces_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

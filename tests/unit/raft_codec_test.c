@@ -29,7 +29,7 @@ static size_t encode(struct link_message *m, const struct iovec *parts, unsigned
 static void round_trip(void **state)
 {
     (void)state;
-    struct link_entry entries[3] = {{7, 3, 1}, {8, 0, 2}, {9, 5, 3}};
+    struct link_entry entries[3] = {{.term = 7, .len = 3, .type = 1}, {.term = 8, .len = 0, .type = 2}, {.term = 9, .len = 5, .type = 3}};
     struct iovec parts[2] = {{(char *)"abc", 3}, {(char *)"defgh", 5}};
     struct link_message m = {.type = LINK_APPEND, .flags = 3, .group = 1, .from = 2, .to = 3, .term = 4, .a = 5, .b = 6, .c = 7, .d = 8, .entries = entries,
                              .n_entries = 3, .payload_len = 8}, out;
@@ -53,6 +53,29 @@ static void round_trip(void **state)
     }
 }
 
+/* A checksum that is known stands for the bytes, large or small; one that is wrong is seen by the receiver. */
+static void known_checksums(void **state)
+{
+    (void)state;
+    static uint8_t bytes[30000], plain[40000], known[40000];
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (uint8_t)(i * 7 + i / 251);
+    }
+    struct link_entry entries[3] = {{.term = 7, .len = 20000, .type = 1}, {.term = 8, .len = 10, .type = 1}, {.term = 9, .len = 9990, .type = 1}};
+    struct iovec parts[3] = {{bytes, 20000}, {bytes + 20000, 10}, {bytes + 20010, 9990}};
+    struct link_message m = {.type = LINK_APPEND, .group = 1, .from = 2, .to = 3, .term = 9, .entries = entries, .n_entries = 3, .payload_len = 30000}, out;
+    size_t n = encode(&m, parts, 3, plain);
+    for (unsigned i = 0; i < 3; i++) {
+        entries[i].crc_known = true;
+        entries[i].crc = crc32c(0, parts[i].iov_base, parts[i].iov_len);
+    }
+    assert_int_equal(encode(&m, parts, 3, known), n);
+    assert_memory_equal(plain, known, n);
+    entries[0].crc++; /* the bytes are not what they were when the checksum was taken */
+    encode(&m, parts, 3, known);
+    assert_int_equal(link_record_decode(&out, known, n, table), -SLUICE_E_CORRUPT);
+}
+
 static void reseal(uint8_t *p, size_t n)
 {
     uint32_t crc = crc32c(0, p, 8);
@@ -62,7 +85,7 @@ static void reseal(uint8_t *p, size_t n)
 static void refuses(void **state)
 {
     (void)state;
-    struct link_entry entries[1] = {{7, 3, 1}};
+    struct link_entry entries[1] = {{.term = 7, .len = 3, .type = 1}};
     struct iovec part = {(char *)"abc", 3};
     struct link_message m = {.type = LINK_APPEND, .entries = entries, .n_entries = 1, .payload_len = 3}, out;
     uint8_t buf[512];
@@ -87,6 +110,6 @@ static void refuses(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(refuses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(known_checksums), cmocka_unit_test(refuses)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
