@@ -89,7 +89,7 @@ while read -r path role; do
         continue
     fi
     if [ "$role" = all ]; then
-        for call in sim_io_submit=writes sim_conn_write=sends sim_timer_start=timers; do
+        for call in sim_io_submit=disk sim_conn_write=sends sim_timer_start=timers; do
             measured "$path" all "${call#*=}" "$(awk -v c="${call%=*}" '$1 == "call" && $2 == c { print $3 * 1000; found = 1 } END { if (!found) { print 0 } }' "$work/figures")"
         done
     else
