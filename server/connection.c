@@ -11,6 +11,7 @@
 
 #include "proto/base.h"
 #include "server/node_impl.h"
+#include "server/shard.h"
 #include "sluice.pb-c.h"
 
 /* ---- out ---- */
@@ -49,6 +50,7 @@ void connection_send_frame(struct connection *c, void *frame, size_t len, bool t
     o->write.n_iov = 1;
     c->messages_out++;
     c->lane->metrics.bytes_sent_total += len;
+    c->bytes_out += len;
     env_conn_write(&c->conn, &o->write, out_written);
 }
 
@@ -105,6 +107,7 @@ void connection_send(struct request *r)
     r->write.iov = r->iov;
     r->write.n_iov = n;
     l->metrics.bytes_sent_total += r->head_len + r->body_len;
+    c->bytes_out += r->head_len + r->body_len;
     env_conn_write(&c->conn, &r->write, answer_written);
 }
 
@@ -188,6 +191,46 @@ static bool receives_too_slowly(struct connection *c, uint64_t now)
     return now - c->receiving_from_ms > limit;
 }
 
+/* ---- answers that are not taken ---- */
+
+static bool takes_nothing(struct connection *c, uint64_t now)
+{
+    uint64_t unsent = env_conn_unsent(&c->conn);
+    uint64_t left = c->bytes_out - unsent;
+    if (unsent == 0 || left - c->stall_bytes >= CONNECTION_STALL_BYTES || c->stall_from_ms == 0) {
+        c->stall_bytes = left;
+        c->stall_from_ms = now;
+        return false;
+    }
+    if (now >= c->lane->crowded_until_ms || now - c->stall_from_ms < CONNECTION_STALL_MS) {
+        return false;
+    }
+    c->lane->metrics.connections_stalled_total++;
+    if (log_limit_ok(&c->lane->limit_protocol, now, 10, 10000)) {
+        char peer[96];
+        env_conn_peer(&c->conn, peer, sizeof peer);
+        log_warn(&c->lane->log, "connection closed", "peer=%s reason=\"it does not take its answers and memory for them is short\" unsent=%llu", peer, (unsigned long long)unsent);
+    }
+    return true;
+}
+
+/* What it wanted to read and nobody will take is not read. */
+static void forget_here(struct lane *l, void *arg)
+{
+    uint64_t *id = arg;
+    shard_fetch_forget(l, *id);
+    free(id);
+}
+
+static void forget_fetches(const struct connection *c)
+{
+    for (unsigned i = 0; c->n_requests > 0 && i < c->lane->node->n_lanes; i++) {
+        uint64_t *id = xmalloc(sizeof *id);
+        *id = c->id;
+        lane_run(c->lane->node->lanes[i], forget_here, id);
+    }
+}
+
 /* ---- life ---- */
 
 void connection_maybe_free(struct connection *c)
@@ -216,6 +259,7 @@ void connection_close(struct connection *c)
     struct lane *l = c->lane;
     if (c->state == CONNECTION_CLIENT) {
         l->metrics.connections--;
+        forget_fetches(c);
     } else if (c->state == CONNECTION_PEER_LINK || c->state == CONNECTION_PEER_CONTROL) {
         l->metrics.peer_connections--;
     }
@@ -384,6 +428,7 @@ void connection_accept(struct lane *l)
 {
     struct connection *c = xcalloc(1, sizeof *c);
     c->lane = l;
+    c->id = ++l->connections_made * LANES_MAX + l->number;
     c->conn.ops = &connection_ops;
     c->conn.user = c;
     if (env_accept(&l->listener, &c->conn) != 0) {
@@ -420,7 +465,7 @@ void connections_tick(struct lane *l)
         case CONNECTION_HELLO:
         case CONNECTION_CHECKING: over = idle > CONNECTION_HELLO_MS; break;
         case CONNECTION_CLIENT:
-            over = receives_too_slowly(c, now) || (idle > CONNECTION_IDLE_MS && (c->n_requests == 0 || env_conn_unsent(&c->conn) > 0));
+            over = receives_too_slowly(c, now) || takes_nothing(c, now) || (idle > CONNECTION_IDLE_MS && (c->n_requests == 0 || env_conn_unsent(&c->conn) > 0));
             break;
         case CONNECTION_PEER_CONTROL: over = idle > CONNECTION_IDLE_MS; break;
         case CONNECTION_PEER_LINK: over = idle > CONNECTION_PEER_IDLE_MS; break;

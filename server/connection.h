@@ -5,7 +5,8 @@
  *
  * It is read only while all of this holds: unanswered requests below requests_max and REQUEST_BYTES_MAX, unsent answers below UNSENT_MAX, the lane's memory bound not
  * reached. So a client that does not read its answers, or sends faster than the shard commits, is slowed down by TCP. Payloads that are not whole yet have a bound of
- * their own per lane, of the same size: who finds no room is not read until others are done, and who sends too slowly then is closed. */
+ * their own per lane, of the same size: who finds no room is not read until others are done, and who sends too slowly then is closed. Answers to fetches are
+ * bounded where they are made (fetch_room.h); while that room is short, a client that does not take its answers is closed. */
 #ifndef SLUICE_CONNECTION_H
 #define SLUICE_CONNECTION_H
 
@@ -24,7 +25,9 @@ enum {
     /* A payload under way from a client: bounded by time, as others may wait for its place. */
     CONNECTION_RECEIVE_SMALL = 64 << 10, /* below this it is not counted */
     CONNECTION_RECEIVE_MS = 10000, CONNECTION_RECEIVE_BYTES_PER_MS = 64,
-    CONNECTION_RECEIVE_CROWDED_MS = 2000, CONNECTION_RECEIVE_CROWDED_BYTES_PER_MS = 1024
+    CONNECTION_RECEIVE_CROWDED_MS = 2000, CONNECTION_RECEIVE_CROWDED_BYTES_PER_MS = 1024,
+    /* A client with unsent answers, while memory for answers is short: so many bytes in so long, or it is closed. */
+    CONNECTION_STALL_MS = 3000, CONNECTION_STALL_BYTES = 16 << 10
 };
 
 enum connection_state { CONNECTION_HELLO, CONNECTION_CHECKING, CONNECTION_CLIENT, CONNECTION_PEER_LINK, CONNECTION_PEER_CONTROL, CONNECTION_CLOSING };
@@ -32,6 +35,7 @@ enum connection_state { CONNECTION_HELLO, CONNECTION_CHECKING, CONNECTION_CLIENT
 struct connection {
     struct env_conn conn;
     struct lane *lane;
+    uint64_t id;                  /* its number on this node: never used twice */
     struct frame_reader reader;
     enum connection_state state;
     struct connection *next, **prev;
@@ -46,6 +50,8 @@ struct connection {
     bool drained;                 /* every byte read was looked at */
     uint64_t receiving;           /* bytes of a large payload under way, counted in lane.bytes_receiving; 0: none */
     uint64_t receiving_from_ms;
+    uint64_t bytes_out;           /* given to the socket so far */
+    uint64_t stall_bytes, stall_from_ms; /* how much had left at the last moment when it took its answers as it should */
     bool parked;                  /* its payload waits for room: not read; counted in lane.n_parked */
     unsigned messages_out;        /* hellos being checked on another lane, ERROR frames being sent */
     bool formed;                  /* a peer that named our cluster */

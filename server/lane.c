@@ -32,12 +32,14 @@ struct lane *lane_make(struct node *n, unsigned number)
     }
     /* A quarter of the memory setting is for requests, half for Raft logs (groups_options.memory_max), the rest for indexes and slack. */
     l->bytes_max = max_u64(n->settings.memory / 4 / n->n_lanes, CONNECTION_REQUEST_BYTES_MAX);
+    fetch_room_init(&l->fetch_room, n->settings.fetch_memory / n->n_lanes);
     return l;
 }
 
 void lane_free(struct lane *l)
 {
     routes_deinit(&l->routes);
+    fetch_room_deinit(&l->fetch_room);
     while (l->past != NULL) {
         struct lane_past *p = l->past;
         l->past = p->next;
@@ -172,6 +174,7 @@ static void tick(struct env_timer *t)
         }
     }
     if (l->ticks % (LANE_CONNECTIONS_MS / LANE_TICK_MS) == 0) {
+        shard_fetch_tick(l);
         connections_tick(l);
     }
     if (l->ticks % (LANE_STATUS_MS / LANE_TICK_MS) == 0) {

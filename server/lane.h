@@ -6,6 +6,7 @@
 
 #include "raft/group.h"
 #include "server/cluster_map.h"
+#include "server/fetch_room.h"
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/routes.h"
@@ -49,11 +50,15 @@ struct lane {
     struct env_listener listener;
     bool listening;
     struct connection *connections;
+    uint64_t connections_made;
     unsigned n_connections, n_connections_max, n_accept_max; /* now; of clients; of all, with nodes and those that have not said HELLO */
     uint64_t bytes_held, bytes_max; /* payloads of requests of this lane's connections; the bound */
     bool reads_paused;              /* bytes_held reached the bound: no connection is read */
     uint64_t bytes_receiving;       /* payloads of clients that are not whole yet; bytes_max bounds them too */
     unsigned n_parked;              /* connections that wait for room there */
+    struct fetch_room fetch_room;   /* answers to fetches of this lane's shards, until they are written */
+    struct env_task fetch_task;     /* at the end of the turn: those that waited for room and have it now */
+    uint64_t crowded_until_ms;      /* on some lane fetches lack room: connections that do not drain are closed */
     /* work */
     struct env_timer tick;
     uint64_t ticks;

@@ -30,6 +30,10 @@
     X(fetch_records_total, "fetch_records_total", "counter", "Records read.") \
     X(fetch_bytes_total, "fetch_bytes_total", "counter", "Bytes of batches read.") \
     X(fetch_waiting, "fetch_waiting", "gauge", "Long polls waiting for records.") \
+    X(fetch_memory_bytes, "fetch_memory_bytes", "gauge", "Bytes of answers to fetches that are prepared or being written.") \
+    X(fetch_memory_waiting, "fetch_memory_waiting", "gauge", "Fetches that wait for memory for their answers.") \
+    X(fetch_memory_waits_total, "fetch_memory_waits_total", "counter", "Fetches that had to wait for memory.") \
+    X(connections_stalled_total, "connections_stalled_total", "counter", "Connections closed because they did not take their answers while others lacked memory.") \
     X(requests_in_flight, "requests_in_flight", "gauge", "Requests not yet answered.") \
     X(handed_over_total, "lane_hand_overs_total", "counter", "Requests handed to another lane.") \
     X(trims_total, "trims_total", "counter", "Trims of shards by retention.") \

@@ -23,6 +23,7 @@ void request_dispatch(struct connection *c, struct frame *f)
     }
     r->home = r->at = l;
     r->conn = c;
+    r->conn_id = c->id;
     r->kind = f->kind;
     r->correlation = f->correlation;
     r->from_peer = c->state == CONNECTION_PEER_CONTROL;

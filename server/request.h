@@ -15,6 +15,7 @@
 #include "proto/frame.h"
 #include "raft/group.h"
 #include "server/dedupe.h"
+#include "server/fetch_room.h"
 #include "storage/env.h"
 
 struct lane;
@@ -46,12 +47,14 @@ struct fetch {
     bool timer_ready;
     struct request *waiter_next, **waiter_prev;
     struct fetch_read *read;      /* server/shard_fetch.c */
+    struct fetch_claim claim;     /* on memory for the answer */
 };
 
 struct request {
     struct env_msg msg;
     struct lane *home, *at;
     struct connection *conn;      /* home's; not touched elsewhere */
+    uint64_t conn_id;             /* its number, for other lanes */
     struct request *conn_next, **conn_prev;
     struct request *queue_next;   /* the shard's put queue, or a put's followers */
     struct shard *shard_at;       /* while it waits in a shard */

@@ -30,6 +30,7 @@
     X(SIZE, disk_reserve, "disk-reserve", 67108864, 0, 1099511627776, "free disk space below which writes are refused") \
     X(SIZE, seed_rate, "seed-rate", 268435456, 0, 1099511627776, "most bytes per second that a lane gives to replicas that lack data while it takes puts; 0: no limit") \
     X(SIZE, cache, "cache", 134217728, 1048576, 1099511627776, "read cache per node") \
+    X(SIZE, fetch_memory, "fetch-memory", 134217728, 1048576, 1099511627776, "bytes of answers to fetches that clients have not taken yet, per node; at the bound fetches wait in turn") \
     X(SIZE, memory, "memory", 1073741824, 67108864, 1099511627776, "bound for Raft logs, buffers and requests of the node") \
     X(NUMBER, heartbeat_ms, "heartbeat-ms", 300, 10, 60000, "Raft heartbeat of shards") \
     X(NUMBER, election_ms, "election-ms", 3000, 50, 600000, "Raft election timeout of shards; the failure detector is what makes failover fast") \

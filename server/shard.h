@@ -20,7 +20,9 @@ enum {
     SHARD_STALE_MS = 5000,               /* a replica without its leader for so long answers STALE (F28) */
     SHARD_QUEUE_BYTES_MAX = 64 << 20,    /* puts that wait for room in flight; above: BUSY. Connections stop earlier: CONNECTION_REQUEST_BYTES_MAX */
     SHARD_WAIT_MAX_MS = 60000,
-    SHARD_FETCH_BYTES_MAX = 10 << 20
+    SHARD_FETCH_BYTES_MAX = 10 << 20,
+    SHARD_FETCH_ROOM_WAIT_MS = 15000,    /* a fetch waits for memory at most so long, then BUSY: longer than connections that hang are borne with */
+    SHARD_FETCH_CROWDED_MS = 2500        /* how long the word that memory is short holds; it is said every second */
 };
 #define SHARD_FOLLOWED_NS 30000000000u /* so long after a fetch new batches go to the cache */
 
@@ -103,6 +105,10 @@ void shard_put_reject_queue(struct shard *s, int code);
 void shard_fetch(struct shard *s, struct request *r);
 void shard_fetch_wake(struct shard *s);               /* records or a close were applied */
 void shard_fetch_reject(struct shard *s, int code);
+/* Once a second: those that waited too long for memory; tells every lane if memory is short. */
+void shard_fetch_tick(struct lane *l);
+/* The connection is gone: what it still wants is not read (on lane `l`). */
+void shard_fetch_forget(struct lane *l, uint64_t connection);
 /* shard_read.c */
 void shard_position(struct shard *s, struct request *r);
 void shard_resolve(struct shard *s, struct request *r);

@@ -2,6 +2,7 @@
  *
  *   shard_fetch   stale replica -> STALE; mode fresh -> one quorum round first
  *   step          below the first readable offset -> EXPIRED; below the end -> read; at or beyond the end -> wait for records, at most wait_ms
+ *   start_read    no room for the answer in the lane's memory (fetch_room.h) -> waits for it, then steps again
  *   read_done     the batches are pinned in the journal's memory; they are the answer's payload; unpinned when it was sent
  *
  * A position beyond the end is never an error on a follower (F28): it waits, then answers AHEAD with the leader as hint; the leader, after a quorum round, answers AHEAD
@@ -20,6 +21,7 @@ struct fetch_read {
     struct iovec iov[BATCH_READ_MAX];
     struct request *request;
 };
+_Static_assert(sizeof(struct fetch_read) <= FETCH_ROOM_OVERHEAD, "it is counted as overhead");
 
 static void step(struct shard *s, struct request *r, bool may_wait);
 
@@ -75,6 +77,7 @@ static bool start_waiting(struct shard *s, struct request *r)
     uint64_t passed_ms = (env_now_ns(s->lane->env) - r->arrived_ns) / 1000000;
     env_timer_start_ms(&f->timer, f->wait_ms > passed_ms ? f->wait_ms - passed_ms : 0);
     f->waiting = true;
+    f->claim.turn = false; /* it had its turn */
     f->waiter_next = s->waiters;
     f->waiter_prev = &s->waiters;
     if (f->waiter_next != NULL) {
@@ -83,6 +86,38 @@ static bool start_waiting(struct shard *s, struct request *r)
     s->waiters = r;
     s->lane->metrics.fetch_waiting++;
     return true;
+}
+
+/* ---- memory for answers ---- */
+
+static void go_on(struct env_task *t);
+
+/* Deferred, as a connection may end inside the call that gave something back. */
+static void room_changed(struct lane *l)
+{
+    l->metrics.fetch_memory_bytes = l->fetch_room.used;
+    l->metrics.fetch_memory_waiting = l->fetch_room.waiting;
+    if (l->fetch_room.ring != NULL) {
+        env_defer(l->env, &l->fetch_task, go_on);
+    }
+}
+
+/* Those that have room now. */
+static void go_on(struct env_task *t)
+{
+    struct lane *l = container_of(t, struct lane, fetch_task);
+    struct fetch_claim *c;
+    while ((c = fetch_room_next(&l->fetch_room, env_now_ms(l->env))) != NULL) {
+        struct request *r = container_of(c, struct request, u.fetch.claim);
+        step(r->shard_at, r, true);
+    }
+    l->metrics.fetch_memory_waiting = l->fetch_room.waiting;
+}
+
+static void room_released(struct lane *l, struct request *r)
+{
+    fetch_room_release(&l->fetch_room, &r->u.fetch.claim);
+    room_changed(l);
 }
 
 /* ---- answers ---- */
@@ -121,7 +156,8 @@ static void fail(struct shard *s, struct request *r, int code, const char *why, 
 {
     stop_waiting(s, r);
     end_timer(r);
-    request_error(r, code, why, node, 0);
+    room_released(s->lane, r);
+    request_error(r, code, why, node, code == SLUICE_E_BUSY ? 1000 : 0);
 }
 
 static void fail_expired(struct shard *s, struct request *r)
@@ -140,6 +176,7 @@ static void release(struct request *r)
     batch_read_end(&fr->read);
     free(fr);
     r->u.fetch.read = NULL;
+    room_released(s->lane, r);
     shard_unpin(s);
 }
 
@@ -176,10 +213,14 @@ static void read_finished(struct fetch_read *fr)
         return;
     }
     struct lane_metrics *m = &s->lane->metrics;
+    uint64_t bytes = 0;
     for (unsigned i = 0; i < read->n; i++) {
         fr->iov[i] = (struct iovec){ .iov_base = (void *)(uintptr_t)read->reads[i].data, .iov_len = read->reads[i].place.len };
-        m->fetch_bytes_total += read->reads[i].place.len;
+        bytes += read->reads[i].place.len;
     }
+    m->fetch_bytes_total += bytes;
+    fetch_room_settle(&s->lane->fetch_room, &r->u.fetch.claim, bytes);
+    room_changed(s->lane);
     m->fetch_records_total += read->next_offset - r->u.fetch.offset;
     metrics_observe(&m->fetch_latency, env_now_ns(s->lane->env) - r->arrived_ns);
     end_timer(r);
@@ -196,6 +237,16 @@ static void read_done(struct batch_read *read)
 static void start_read(struct shard *s, struct request *r)
 {
     struct fetch *f = &r->u.fetch;
+    struct lane *l = s->lane;
+    struct locator first;
+    uint64_t least = batch_log_find(s->batches, f->offset, &first) ? first.place.len : 0;
+    uint64_t want = min_u64(f->max_bytes != 0 ? f->max_bytes : 1 << 20, SHARD_FETCH_BYTES_MAX);
+    uint64_t room = fetch_room_claim(&l->fetch_room, &f->claim, r->conn_id, least, max_u64(want, 1), env_now_ms(l->env));
+    room_changed(l);
+    if (room == 0) {
+        l->metrics.fetch_memory_waits_total++;
+        return;
+    }
     struct fetch_read *fr = malloc(sizeof *fr); /* large: of its arrays only what is read gets filled in */
     if (fr == NULL) {
         fail(s, r, SLUICE_E_MEMORY, NULL, 0);
@@ -203,7 +254,7 @@ static void start_read(struct shard *s, struct request *r)
     }
     fr->request = r;
     fr->read.offset = f->offset;
-    fr->read.max_bytes = (uint32_t)min_u64(f->max_bytes != 0 ? f->max_bytes : 1 << 20, SHARD_FETCH_BYTES_MAX);
+    fr->read.max_bytes = (uint32_t)min_u64(room, want);
     fr->read.limit = f->max_records != 0 ? min_u64(s->state.next, f->offset + f->max_records) : s->state.next;
     fr->read.done = read_done;
     f->read = fr;
@@ -227,6 +278,7 @@ static void beyond_confirmed(struct group_fresh *g, int status)
 static void step(struct shard *s, struct request *r, bool may_wait)
 {
     struct fetch *f = &r->u.fetch;
+    end_timer(r); /* whatever follows, the request may be gone after it */
     if (shard_answer_if_stale(s, r)) {
         return;
     }
@@ -306,5 +358,42 @@ void shard_fetch_reject(struct shard *s, int code)
 {
     while (s->waiters != NULL) {
         fail(s, s->waiters, code, NULL, 0);
+    }
+    for (struct fetch_claim *c = s->lane->fetch_room.oldest, *later; c != NULL; c = later) {
+        later = c->later;
+        struct request *r = container_of(c, struct request, u.fetch.claim);
+        if (r->shard_at == s) {
+            fail(s, r, code, NULL, 0);
+        }
+    }
+}
+
+static void memory_is_short(struct lane *l, void *arg)
+{
+    (void)arg;
+    l->crowded_until_ms = env_now_ms(l->env) + SHARD_FETCH_CROWDED_MS;
+}
+
+void shard_fetch_tick(struct lane *l)
+{
+    uint64_t now = env_now_ms(l->env);
+    struct fetch_claim *c;
+    while ((c = l->fetch_room.oldest) != NULL && now - c->since_ms > SHARD_FETCH_ROOM_WAIT_MS) {
+        struct request *r = container_of(c, struct request, u.fetch.claim);
+        fail(r->shard_at, r, SLUICE_E_BUSY, "the memory for answers is taken by others that have not been read yet", 0);
+    }
+    if (fetch_room_crowded(&l->fetch_room)) {
+        for (unsigned i = 0; i < l->node->n_lanes; i++) {
+            lane_run(l->node->lanes[i], memory_is_short, NULL);
+        }
+    }
+}
+
+void shard_fetch_forget(struct lane *l, uint64_t connection)
+{
+    struct fetch_claim *c;
+    while ((c = fetch_room_of(&l->fetch_room, connection)) != NULL) {
+        struct request *r = container_of(c, struct request, u.fetch.claim);
+        fail(r->shard_at, r, SLUICE_E_SHUTTING_DOWN, NULL, 0);
     }
 }

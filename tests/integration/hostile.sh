@@ -6,7 +6,7 @@
 hostile=$build/sluice-hostile
 must "sluice-hostile is built" [ -x "$hostile" ]
 dir=$work/cluster
-must "three nodes start" cluster_up "$dir" --nodes 3 --set limits=off --set connections-max=500 --set memory=256MiB --set cache=64MiB
+must "three nodes start" cluster_up "$dir" --nodes 3 --set limits=off --set connections-max=500 --set memory=256MiB --set cache=64MiB --set fetch-memory=32MiB
 must "a stream is created" exits 0 "$sluice" stream create victim --shards 2
 # Some megabytes, so that a reader that does not read has something not to read.
 head -c 3000000 /dev/urandom | base64 -w 400 >"$work/input"
@@ -18,8 +18,8 @@ for n in 1 2 3; do
     pids+=(--pid "$(node_pid "$dir" "$n")")
 done
 status=0
-# 30 readers that may each have 1024 answers under way are the most that is held at a time.
-"$hostile" --endpoint "$endpoint" --stream victim "${pids[@]}" --rss-max 768 || status=$?
+# Unfinished payloads of a crowd are the most that is held at a time; what readers that never read may hold is bounded by fetch-memory.
+"$hostile" --endpoint "$endpoint" --stream victim "${pids[@]}" --rss-max 512 || status=$?
 check "the node withstands sluice-hostile" [ "$status" -eq 0 ]
 check "the CLI reads everything" exits 0 "$sluice" get victim
 check "as it was put" same_lines "$work/input" "$work/out"

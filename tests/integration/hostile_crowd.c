@@ -183,7 +183,7 @@ static void crowd(struct hostile *h)
 /* Asks for everything again and again and reads nothing. */
 static void never_reads(struct hostile *h)
 {
-    enum { READERS = 30, ASKS = 4000 };
+    enum { READERS = 40, ASKS = 4000 };
     int fds[READERS];
     size_t asked = 0;
     for (int i = 0; i < READERS; i++) {

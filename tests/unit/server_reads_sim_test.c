@@ -311,6 +311,60 @@ STORY(a_name_made_anew_is_another_stream)
     CHECK(put(c, NULL, 0, 1).code == SLUICE_E_NOT_FOUND && fetch(c, 0, 0).code == SLUICE_E_NOT_FOUND);
 }
 
+/* Readers that never read: what is prepared for them stays within fetch-memory, and who reads is served all the same: at once while there is a first answer's room left,
+ * else after those that hang were closed. */
+static void little_memory(struct settings *s, unsigned node)
+{
+    (void)node;
+    s->fetch_memory = 4 << 20;
+    s->lanes = 2;
+}
+
+STORY(readers_that_hang_do_not_starve_others)
+{
+    enum { HANG = 30, EACH = 20, BATCHES = 40, BATCH = 400 << 10 };
+    w->tune = little_memory;
+    world_open(w, 1);
+    create_stream(w, 0, "s", 1);
+    struct client *c = dial(w, 0);
+    for (unsigned i = 0; i < BATCHES; i++) {
+        CHECK(decode(client_await(c, put_send(c, NULL, 0, 1, BATCH), 5000)).code == 0);
+    }
+    struct client *hang[HANG];
+    for (unsigned i = 0; i < HANG; i++) {
+        hang[i] = dial(w, 0);
+        env_conn_read(&hang[i]->conn, false);
+        for (unsigned k = 0; k < EACH; k++) {
+            fetch_send(hang[i], k, 0);
+        }
+    }
+    run_ms(w, 500);
+    struct lane *l = shard_on(w, 0)->lane;
+    CHECK(l->metrics.fetch_memory_bytes > 1 << 20);
+    CHECK(l->metrics.fetch_memory_bytes <= (2 << 20) + BATCH);
+    CHECK(l->metrics.fetch_memory_waiting > HANG);
+    uint64_t asked = now_ms(w), at = 0;
+    while (at < BATCHES) {
+        struct answer a = decode(client_await(c, fetch_send(c, at, 0), 20000));
+        CHECK(a.code == SLUICE_E_BUSY || (a.code == 0 && a.next > at));
+        at = a.code == 0 ? a.next : at;
+        CHECK(l->metrics.fetch_memory_bytes <= (2 << 20) + BATCH);
+    }
+    CHECK(now_ms(w) - asked < 40000); /* four at a time hang, 3 s each */
+    uint64_t closed = 0;
+    for (unsigned i = 0; i < w->nodes[0].node->n_lanes; i++) {
+        closed += w->nodes[0].node->lanes[i]->metrics.connections_stalled_total;
+    }
+    CHECK(closed > 0 && !c->ended);
+    /* They go, and with them all that was theirs. */
+    for (unsigned i = 0; i < HANG; i++) {
+        env_conn_close(&hang[i]->conn);
+    }
+    run_ms(w, 1000);
+    CHECK(l->metrics.fetch_memory_bytes == 0 && l->metrics.fetch_memory_waiting == 0);
+    CHECK(fetch(c, 0, 0).code == 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +372,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(clocks_that_disagree_trim_nothing),
         cmocka_unit_test(a_clock_that_steps_there_and_back_trims_nothing),
         cmocka_unit_test(serves_without_a_controller), cmocka_unit_test(an_unknown_entry_stops_the_replica), cmocka_unit_test(a_name_made_anew_is_another_stream),
+        cmocka_unit_test(readers_that_hang_do_not_starve_others),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
