@@ -384,24 +384,3 @@ void controller_stopping(struct controller *c)
     c->stopping = true;
     c->own_changed = true;
 }
-
-void controller_stats(const struct controller *c, struct controller_stats *out)
-{
-    *out = (struct controller_stats){.is_leader = c->leading};
-    const struct cluster_map *map = c->map;
-    if (map == NULL) {
-        return;
-    }
-    out->streams = map->n_streams;
-    for (unsigned i = 0; i < map->n_streams; i++) {
-        out->shards += map->streams[i].n_shards;
-    }
-    for (unsigned i = 0; i < map->n_nodes; i++) {
-        out->nodes += map->nodes[i].state != NODE_REMOVED;
-        out->nodes_alive += map->nodes[i].state == NODE_ALIVE;
-    }
-    if (c->leading) {
-        out->leaderless = c->rec.leaderless;
-        out->under_replicated = c->rec.under_replicated;
-    }
-}

@@ -1,14 +1,13 @@
-/* Answers: streams, their shards with leader hints, nodes, the state of the cluster. Made from this node's own copy of the controller's state. */
+/* Answers: streams, their shards with leader hints, nodes. Made from this node's own copy of the controller's state. */
 #include "server/controller_impl.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { LIST_MAX = 1000 };
 
 /* Gathered from reports: node id or 0. */
-static uint32_t shard_leader(const struct controller *c, uint64_t group)
+uint32_t controller_shard_leader(const struct controller *c, uint64_t group)
 {
     const struct replica_status *own = id_table_get(&c->own_index, group);
     if (own != NULL && !own->lost && own->leader != 0) {
@@ -44,7 +43,7 @@ static void fill_shards(const struct controller *c, const struct map_stream *s, 
         info->hash_first = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)shard->first.b};
         info->hash_last = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)shard->last.b};
         info->open = !shard->closed;
-        info->leader = shard_leader(c, shard->group);
+        info->leader = controller_shard_leader(c, shard->group);
         info->term = shard_term(c, shard->group);
         info->created_s = shard->created_s;
         info->replicas = &x->replicas[i * REPLICAS_MAX];
@@ -91,9 +90,7 @@ static void fill_stream(Sluice__StreamInfo *info, const struct map_stream *s)
     info->shard_count = s->n_open;
 }
 
-struct node_infos { Sluice__NodeInfo infos[NODES_MAX]; Sluice__NodeInfo *list[NODES_MAX]; char addresses[NODES_MAX][80]; size_t n; };
-
-static void fill_nodes(const struct cluster_map *map, struct node_infos *x)
+void controller_fill_nodes(const struct cluster_map *map, struct node_infos *x)
 {
     x->n = 0;
     for (unsigned i = 0; i < map->n_nodes; i++) {
@@ -133,7 +130,7 @@ void call_describe(struct call *call, const struct map_stream *s, uint8_t kind)
         info.shards = shards.list;
         reply.stream = &info;
     }
-    fill_nodes(call->c->map, nodes);
+    controller_fill_nodes(call->c->map, nodes);
     reply.n_nodes = nodes->n;
     reply.nodes = nodes->list;
     call_answer(call, kind, &reply);
@@ -197,49 +194,4 @@ void call_read(struct call *call)
     if (m != NULL) {
         sluice__stream_describe__free_unpacked(m, NULL);
     }
-}
-
-/* Exact on the controller's leader; on another node (asked because the leader could not be) what it knows itself. */
-void call_status(struct call *call)
-{
-    struct controller *c = call->c;
-    Sluice__ClusterStatusReply reply = SLUICE__CLUSTER_STATUS_REPLY__INIT;
-    reply.answering_node = c->self;
-    reply.controller_leader = controller_leader_node(c);
-    reply.cluster_id = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)node_identity(c->o.node)->cluster_id};
-    struct node_infos *nodes = xcalloc(1, sizeof *nodes);
-    char *notes[NOTES_MAX + 2];
-    const struct cluster_map *map = controller_ready(c) ? controller_fresh_map(c) : c->map;
-    if (map != NULL) {
-        reply.map_version = map->version;
-        reply.streams = map->n_streams;
-        fill_nodes(map, nodes);
-        reply.n_nodes = nodes->n;
-        reply.nodes = nodes->list;
-        for (unsigned i = 0; i < map->n_streams; i++) {
-            for (unsigned k = 0; k < map->streams[i].n_shards; k++) {
-                const struct map_shard *s = &map->streams[i].shards[k];
-                uint32_t leader = shard_leader(c, s->group);
-                reply.shards++;
-                reply.shards_without_leader += leader == 0;
-                for (unsigned n = 0; n < nodes->n; n++) {
-                    nodes->infos[n].leaders += leader != 0 && nodes->infos[n].id == leader;
-                    nodes->infos[n].replicas += cluster_map_replica(s, nodes->infos[n].id) != NULL;
-                }
-            }
-        }
-    }
-    if (c->leading) {
-        reply.shards_without_leader = (uint32_t)c->rec.leaderless;
-        reply.under_replicated = (uint32_t)c->rec.under_replicated;
-        for (unsigned i = 0; i < c->rec.n_notes; i++) {
-            notes[reply.n_notes++] = c->rec.notes[i];
-        }
-    } else {
-        notes[reply.n_notes++] = (char *)(reply.controller_leader == 0 ? "the controller has no leader: this is what this node knows itself"
-                                                                       : "the controller's leader did not answer: this is what this node knows itself");
-    }
-    reply.notes = notes;
-    call_answer(call, FRAME_CLUSTER_STATUS_REPLY, &reply);
-    free(nodes);
 }

@@ -1,5 +1,5 @@
 /* controller_impl.h: the inside of struct controller, for its files: controller.c (group, machine, proposals, maps), controller_calls.c (requests and forwarding),
- * controller_checks.c, controller_requests.c (what each request does on the leader), controller_describe.c (answers), controller_reports.c (who runs what), reconciler.c and reconciler_shard.c. */
+ * controller_checks.c, controller_requests.c (what each request does on the leader), controller_describe.c (answers), controller_status.c (what is alive), controller_reports.c (who runs what), reconciler.c and reconciler_shard.c. */
 #ifndef SLUICE_CONTROLLER_IMPL_H
 #define SLUICE_CONTROLLER_IMPL_H
 
@@ -40,6 +40,7 @@ struct actual_node {
     uint64_t incarnation, map_version, disk_free;
     bool complete, stopping;
     uint32_t leaders;
+    char version[32];
 };
 struct actual_group {
     uint64_t group;
@@ -62,7 +63,6 @@ struct reconciler {
     uint64_t group_change_after_ms, next_ms, balance_ms;
     char notes[NOTES_MAX][NOTE_LEN];
     unsigned n_notes;
-    uint64_t leaderless, under_replicated;
 };
 
 /* ---- requests ---- */
@@ -164,7 +164,17 @@ unsigned controller_placement(struct controller *c, struct placement_node *out, 
 /* controller_describe.c */
 void call_describe(struct call *call, const struct map_stream *s, uint8_t kind);
 void call_read(struct call *call); /* LIST, DESCRIBE */
+uint32_t controller_shard_leader(const struct controller *c, uint64_t group); /* node id, or 0 */
+struct node_infos { Sluice__NodeInfo infos[NODES_MAX]; Sluice__NodeInfo *list[NODES_MAX]; char addresses[NODES_MAX][80]; size_t n; };
+void controller_fill_nodes(const struct cluster_map *map, struct node_infos *x); /* points into the map */
+
+/* controller_status.c */
 void call_status(struct call *call);
+/* A shard as it is now. leader: 0 if none that is alive and has a majority is known; live: replicas that are alive. */
+struct shard_look { uint32_t leader; unsigned live; bool under_replicated; };
+void controller_look(const struct controller *c, const struct map_shard *s, struct shard_look *out);
+/* More than half of the controller's voters are alive. */
+bool controller_majority(const struct controller *c, const struct cluster_map *map);
 
 /* controller_reports.c */
 void reports_tick(struct controller *c);

@@ -139,6 +139,7 @@ static void build(struct controller *c, struct report *x, bool complete)
     m->kinesis = (char *)s->kinesis;
     m->admin = (char *)s->admin;
     m->stopping = c->stopping;
+    m->version = (char *)SLUICE_VERSION;
     snprintf(x->address, sizeof x->address, "%.79s", s->listen);
     m->address = x->address;
     env_disk_free(c->o.env, s->data, &m->disk_free);
@@ -386,6 +387,7 @@ int reports_take(struct controller *c, const Sluice__Report *m, bool *want_compl
     n->map_version = m->map_version;
     n->stopping = m->stopping;
     n->disk_free = m->disk_free;
+    snprintf(n->version, sizeof n->version, "%s", m->version);
     c->report_serial++;
     for (size_t i = 0; i < m->n_replicas; i++) {
         take_replica(c, m->node, m->replicas[i]);

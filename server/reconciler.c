@@ -411,7 +411,6 @@ void reconciler_tick(struct controller *c)
     c->rec.next_ms = now + PASS_MS;
     const struct cluster_map *map = cluster_map_ref(controller_fresh_map(c)); /* entries applied during the pass may publish another */
     c->rec.n_notes = 0;
-    c->rec.leaderless = c->rec.under_replicated = 0;
     c->rec.joins = 0;
     struct group_peer peers[NODES_MAX * 2];
     unsigned n_peers = group_peers(c->group, peers, ARRAY_LEN(peers));

@@ -228,9 +228,7 @@ void reconcile_shard(struct controller *c, const struct map_shard *s, struct pla
         const struct map_replica *r = &s->replicas[i];
         live += !r->joining && !r->leaving && node_up(c, r->node) && (a == NULL || !is_lost(a, r));
     }
-    c->rec.under_replicated += live < s->stream->replicas;
     if (!group_led(c, a)) {
-        c->rec.leaderless++;
         if (live * 2 <= s->n_replicas) {
             reconciler_note(c, "group %llu (stream %.40s shard %u) has no leader: %u of %u replicas are up", (unsigned long long)s->group, s->stream->name, s->shard, live,
                             s->n_replicas);

@@ -12,7 +12,7 @@
 #include "storage/env.h"
 #include "storage/env_uv.h"
 
-enum cli_exit { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_UNKNOWN = 3 };
+enum cli_exit { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_UNKNOWN = 3, CLI_NO_LEADER = 4, CLI_INTERRUPTED = 130 };
 
 /* ---- arguments ---- */
 

@@ -44,10 +44,37 @@ static void print_nodes(const Sluice__ClusterStatusReply *r)
     cli_table_print(&t, stdout);
 }
 
+/* Only the controller's leader sees the whole; others tell what they see themselves. */
+static bool from_leader(const Sluice__ClusterStatusReply *r) { return r->controller_leader != 0 && r->controller_leader == r->answering_node; }
+
+/* While a leader is being elected, another look in a moment tells more. */
 static int get_status(struct cli *c, Sluice__ClusterStatusReply **reply)
 {
+    enum { PATIENCE_MS = 3000, AGAIN_MS = 200 };
     Sluice__Empty m = SLUICE__EMPTY__INIT;
-    return cli_request(c, FRAME_CLUSTER_STATUS, &m.base, NULL, reply);
+    int status = cli_request(c, FRAME_CLUSTER_STATUS, &m.base, NULL, reply);
+    uint64_t end = env_clock_ns(c->env) + PATIENCE_MS * 1000000ull;
+    while (status == 0 && !from_leader(*reply) && env_clock_ns(c->env) < end) {
+        cli_sleep(c, AGAIN_MS);
+        Sluice__ClusterStatusReply *next;
+        if (cli_ask(c, FRAME_CLUSTER_STATUS, &m.base, NULL, &next, NULL, 0) != 0) {
+            break;
+        }
+        cli_free(*reply);
+        *reply = next;
+    }
+    return status;
+}
+
+/* The exit status of what was printed. */
+static int judge(const Sluice__ClusterStatusReply *r)
+{
+    if (from_leader(r)) {
+        return CLI_DONE;
+    }
+    fprintf(stderr, "sluice: %s: this is what node %u sees itself\n",
+            r->controller_leader == 0 ? "the controller has no leader" : "the controller's leader did not answer", r->answering_node);
+    return CLI_NO_LEADER;
 }
 
 static int cluster_status(struct cli *c)
@@ -65,8 +92,8 @@ static int cluster_status(struct cli *c)
             json_array_append_new(notes, json_string(r->notes[i]));
         }
         json_t *leader = r->controller_leader != 0 ? json_integer(r->controller_leader) : json_null();
-        cli_print_json(json_pack("{s:s, s:o, s:I, s:i, s:i, s:i, s:i, s:o, s:o}", "cluster", id, "controller_leader", leader, "answering_node",
-                                 (json_int_t)r->answering_node, "streams", (int)r->streams, "shards", (int)r->shards, "shards_without_leader",
+        cli_print_json(json_pack("{s:s, s:o, s:I, s:b, s:i, s:i, s:i, s:i, s:o, s:o}", "cluster", id, "controller_leader", leader, "answering_node",
+                                 (json_int_t)r->answering_node, "from_leader", from_leader(r), "streams", (int)r->streams, "shards", (int)r->shards, "shards_without_leader",
                                  (int)r->shards_without_leader, "under_replicated", (int)r->under_replicated, "nodes", nodes_json(r), "notes", notes));
     } else {
         printf("cluster             %s\ncontroller leader   ", id);
@@ -82,11 +109,12 @@ static int cluster_status(struct cli *c)
             printf("%s- %s\n", i == 0 ? "\n" : "", r->notes[i]);
         }
     }
+    status = judge(r);
     cli_free(r);
-    return CLI_DONE;
+    return status;
 }
 
-const struct cli_command cli_cluster_status = {"cluster", "status", "", 0, 0, "Tell about the cluster and its nodes.", {{.name = NULL}}, cluster_status};
+const struct cli_command cli_cluster_status = {"cluster", "status", "", 0, 0, "Tell about the cluster and its nodes. Ends with 4 if the controller has no leader that answers: then it is only what one node sees.", {{.name = NULL}}, cluster_status};
 
 static int node_list(struct cli *c)
 {
@@ -98,12 +126,13 @@ static int node_list(struct cli *c)
         } else {
             print_nodes(r);
         }
+        status = judge(r);
         cli_free(r);
     }
     return status;
 }
 
-const struct cli_command cli_node_list = {"node", "list", "", 0, 0, "List the nodes.", {{.name = NULL}}, node_list};
+const struct cli_command cli_node_list = {"node", "list", "", 0, 0, "List the nodes. Ends with 4 if the controller has no leader that answers.", {{.name = NULL}}, node_list};
 
 static int change(struct cli *c, Sluice__NodeChange__Kind kind, const char *done)
 {

@@ -49,7 +49,7 @@ static void print_help(FILE *to)
         int first = (int)strcspn((*k)->summary, ".:;(");
         fprintf(to, "  %-18s %.*s\n", title, first, (*k)->summary);
     }
-    fputs("\nExit status: 0 done, 1 failed, 2 usage, 3 outcome unknown.\n", to);
+    fputs("\nExit status: 0 done, 1 failed, 2 usage, 3 outcome unknown, 4 the controller has no leader (cluster status, node list), 130 interrupted.\n", to);
 }
 
 /* ---- reading arguments ------------------------------------------------------------------------------------------------------ */

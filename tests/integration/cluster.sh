@@ -26,6 +26,7 @@ check "names three live nodes" is_json '(.nodes | length) == 3 and all(.nodes[];
 check "and a controller leader" is_json '.controller_leader >= 1 and .controller_leader <= 3 and (.cluster | length) == 32'
 check "node list -o json" exits 0 "$sluice" node list -o json
 check "is a list of three" is_json 'length == 3'
+check "with the version of the program" is_json 'all(.[]; .version | test("^[0-9]+[.]"))'
 check "a living member is not given another address" exits 1 "$sluice" node add 1 127.0.0.1:1
 check "  with the reason" says 'another address'
 check "its own address may be told again" exits 0 "$sluice" node add 1 "${SLUICE_ENDPOINTS%%,*}"

@@ -493,6 +493,40 @@ static void a_node_joins_and_another_one_drains(void **state)
     seeds(run_join_and_drain, 60, 6);
 }
 
+/* What status tells of a death is true about as fast as the failure detector is; without a majority no leader is named. */
+static void run_honest(uint64_t seed)
+{
+    struct world w;
+    world_open(&w, seed, 3, 1);
+    whole(&w, 0, 3, 10000);
+    CHECK(create(&w, 0, "a", 4, 3, 1).kind == FRAME_STREAM_CREATE_REPLY);
+    run_ms(&w, 3000);
+    unsigned leads = status(&w, 0).leader - 1, first = (leads + 1) % 3, second = (leads + 2) % 3;
+    down(&w, first);
+    run_ms(&w, 1000);
+    struct status s = status(&w, second);
+    CHECK(s.leader == leads + 1 && s.alive == 2 && s.state[first + 1] == SLUICE__NODE_INFO__STATE__DEAD);
+    CHECK(s.under == 4 && s.leaders[first + 1] == 0);
+    down(&w, seed % 2 == 0 ? leads : second);
+    unsigned left = seed % 2 == 0 ? second : leads;
+    run_ms(&w, 1000);
+    s = status(&w, left);
+    CHECK(s.leader == 0 && s.alive == 1 && s.under == 4 && s.leaderless == 4);
+    up(&w, first);
+    for (unsigned k = 0; k < 30 && (s.leader == 0 || s.alive != 2 || s.leaderless > 0); k++) {
+        run_ms(&w, 500);
+        s = status(&w, left);
+    }
+    CHECK(s.leader != 0 && s.alive == 2 && s.leaderless == 0 && s.under == 4);
+    sim_close(w.sim);
+}
+
+static void status_tells_of_deaths_at_once(void **state)
+{
+    (void)state;
+    seeds(run_honest, 70, 4);
+}
+
 static void run_replace(uint64_t seed)
 {
     struct world w;
@@ -650,7 +684,7 @@ int main(void)
         cmocka_unit_test(the_leader_dies_while_a_stream_is_created),
         cmocka_unit_test(blank_disks_rejoin_under_new_generations),
         cmocka_unit_test(a_lost_journal_is_not_begun_again),
-        cmocka_unit_test(a_node_joins_and_another_one_drains),
+        cmocka_unit_test(status_tells_of_deaths_at_once), cmocka_unit_test(a_node_joins_and_another_one_drains),
         cmocka_unit_test(replicas_of_a_dead_node_are_replaced),
         cmocka_unit_test(leaders_are_spread_and_move_back),
         cmocka_unit_test(a_storm_leaves_nothing_behind),
