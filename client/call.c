@@ -209,7 +209,10 @@ static void call_try(struct call *k)
     }
     if (now >= k->deadline_ns) {
         int code = k->maybe ? SLUICE_E_TIMEOUT : k->last_code != 0 ? k->last_code : SLUICE_E_NO_CONNECTION;
-        call_fail(k, code, k->last_text[0] != '\0' ? k->last_text : "no node answered in time", "");
+        char unreachable[sizeof k->last_text];
+        nodes_out_of_reach(c, unreachable, sizeof unreachable);
+        bool nobody = code == SLUICE_E_NO_CONNECTION || code == SLUICE_E_TIMEOUT;
+        call_fail(k, code, nobody && unreachable[0] != '\0' ? unreachable : k->last_text[0] != '\0' ? k->last_text : "no node answered in time", "");
         return;
     }
     if (k->stream != NULL && !k->stream->known) {

@@ -76,6 +76,7 @@ struct node {
     struct wire *wire; /* CONNECTING, HELLO, READY */
     struct request_list waiting;
     unsigned failures; /* in a row */
+    char last_why[80]; /* how the last of them came about */
     uint64_t retry_at_ns, attempted_ns, silent_until_ns;
     uint64_t tick_ns;  /* when the tick was last armed: a late loop must not blame the node */
     struct env_timer timer;
@@ -96,6 +97,8 @@ struct node *node_by_id(struct sluice_client *c, uint32_t id);
 void node_add(struct sluice_client *c, const char *host, uint16_t port);
 /* Next of all nodes in turn that is usable, else NULL. */
 struct node *node_in_turn(struct sluice_client *c, unsigned *turn, const struct node *avoid);
+/* The nodes that cannot be reached at the moment, each with the reason; "" if there is none. */
+void nodes_out_of_reach(const struct sluice_client *c, char *out, size_t size);
 /* Fails everything with SHUTTING_DOWN's silence: no callbacks. */
 void node_close(struct node *n);
 

@@ -190,6 +190,27 @@ static void node_rest(struct node *n)
     n->failures++;
 }
 
+/* Notes why a node cannot be used, and tells it if it is news. */
+static void note_trouble(struct node *n, const char *why)
+{
+    bool news = n->failures == 0;
+    snprintf(n->last_why, sizeof n->last_why, "%s", why);
+    if (news && n->client->options.trouble != NULL) {
+        n->client->options.trouble(n->client->options.user, n->address, n->last_why);
+    }
+}
+
+void nodes_out_of_reach(const struct sluice_client *c, char *out, size_t size)
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (const struct node *n = c->nodes; n != NULL; n = n->next) {
+        if (n->failures > 0 && at < size) {
+            at += (size_t)snprintf(out + at, size - at, "%s%s: %s", at > 0 ? "; " : "", n->address, n->last_why);
+        }
+    }
+}
+
 /* False: could not even begin. */
 static bool node_connect(struct node *n)
 {
@@ -205,6 +226,7 @@ static bool node_connect(struct node *n)
     if (rc != 0) {
         free(w);
         c->stats.connects_failed++;
+        note_trouble(n, strerror(-rc));
         node_rest(n);
         return false;
     }
@@ -257,7 +279,7 @@ static void conn_connected(struct env_conn *c, int status)
     }
     if (status != 0) {
         w->client->stats.connects_failed++;
-        wire_fail(w, SLUICE_E_NO_CONNECTION, "cannot connect");
+        wire_fail(w, SLUICE_E_NO_CONNECTION, strerror(-status));
         return;
     }
     n->state = NODE_HELLO;
@@ -390,6 +412,7 @@ static void wire_fail(struct wire *w, int code, const char *why)
         w->client->stats.connections_lost++;
     }
     w->node = NULL;
+    note_trouble(n, why);
     node_rest(n);
     env_timer_stop(&n->timer);
     env_conn_close(&w->conn);

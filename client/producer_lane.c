@@ -405,7 +405,9 @@ void lane_check(struct lane *l, uint64_t now)
         }
         bool unknown = b->maybe || (b->state == BATCH_SENT && b->request.written);
         int code = unknown ? SLUICE_E_TIMEOUT : b->code != 0 ? b->code : SLUICE_E_NO_CONNECTION;
-        lane_fail_head(l, code, unknown ? SLUICE_UNKNOWN : SLUICE_REJECTED, "not delivered in time");
+        char why[200] = "not delivered in time; ";
+        nodes_out_of_reach(p->client, why + strlen(why), sizeof why - strlen(why));
+        lane_fail_head(l, code, unknown ? SLUICE_UNKNOWN : SLUICE_REJECTED, why[strlen(why) - 1] == ' ' ? "not delivered in time" : why);
         if (p->closing || p->error != 0) {
             return;
         }

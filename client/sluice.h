@@ -38,6 +38,9 @@ struct sluice_client_options {
     unsigned request_timeout_ms; /* one attempt at one node; 0: 5000 */
     unsigned silence_ms;         /* a node that says nothing for so long while requests wait is taken for dead; 0: 1500 */
     unsigned call_timeout_ms;    /* a control request with all its retries; 0: 30000 */
+    /* A connection could not be made or broke: the first time per node, and again after it had been there. May be NULL; must not call the client. */
+    void (*trouble)(void *user, const char *address, const char *why);
+    void *user;
 };
 
 /* Connections are opened when first needed: this call does no I/O. *out is ended by sluice_client_close(). 0 or SLUICE_E_INVALID

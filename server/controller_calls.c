@@ -159,6 +159,7 @@ static bool forward(struct call *call, uint64_t timeout_ms)
         return false;
     }
     call->pending++;
+    call->sent_on = true;
     call->state = CALL_FORWARDED;
     return true;
 }
@@ -199,7 +200,12 @@ static void call_step(struct call *call)
     } else {
         uint64_t now = controller_now(c);
         uint64_t left = call->deadline_ms > now ? call->deadline_ms - now : 1;
-        if (!forward(call, left)) {
+        if (forward(call, left)) {
+            return;
+        }
+        if (!call->sent_on && now - call->began_ms >= CALL_LEADERLESS_MS) {
+            call_error(call, SLUICE_E_NO_CONTROLLER, NULL);
+        } else {
             call_retry(call, SLUICE_E_NO_CONTROLLER);
         }
     }
@@ -214,7 +220,8 @@ static void start(struct controller *c, uint8_t kind, uint64_t correlation, cons
     call->from_peer = from_peer;
     call->was_forwarded = forwarded;
     /* Who forwards waits a little longer than the leader does, so that the leader's "still creating" comes through. */
-    call->deadline_ms = controller_now(c) + CALL_TIMEOUT_MS + (forwarded || controller_ready(c) ? 0 : CALL_FORWARD_MORE_MS);
+    call->began_ms = controller_now(c);
+    call->deadline_ms = call->began_ms + CALL_TIMEOUT_MS + (forwarded || controller_ready(c) ? 0 : CALL_FORWARD_MORE_MS);
     call->reply = reply;
     call->arg = arg;
     call->next = c->calls;

@@ -17,7 +17,7 @@ enum {
     CONTROLLER_HEARTBEAT_MS = 100, CONTROLLER_ELECTION_MS = 1000,
     REPORT_CHANGED_MS = 200, REPORT_IDLE_MS = 1000, REPORT_LATE_MS = 2000, /* late: beyond settings.silence_ms a node counts as down */
     CALLS_MAX = 4096,                  /* control requests waiting at once on one node */
-    CALL_TIMEOUT_MS = 10000, CALL_FORWARD_MORE_MS = 2000, CALL_RETRY_MS = 50,
+    CALL_TIMEOUT_MS = 10000, CALL_FORWARD_MORE_MS = 2000, CALL_RETRY_MS = 50, CALL_LEADERLESS_MS = 3000, /* so long a call that went nowhere waits for a leader */
     LOST_MAX = 3,
     NOTES_MAX = 32, NOTE_LEN = 160
 };
@@ -80,8 +80,9 @@ struct call {
     struct call *next, **prev;
     enum call_state state;
     uint8_t kind;
-    uint64_t correlation, deadline_ms, retry_ms;
+    uint64_t correlation, began_ms, deadline_ms, retry_ms;
     bool from_peer, was_forwarded; /* came inside FORWARD: the answer goes into FORWARD_REPLY */
+    bool sent_on;                  /* some leader may have got it: its outcome may be unknown */
     bool asked_leader;             /* a read that the leader was asked about already */
     bool answered;                 /* reply was called; freed when nothing is on its way any more */
     unsigned pending;              /* forwards, proposals, orders that will call back */

@@ -43,11 +43,8 @@ static int stream_records(struct bench *b, uint64_t *n)
     if (status == 0) {
         cli_ask_ends(b->cli, reply->stream);
     }
-    for (size_t i = 0; status == 0 && i < reply->stream->n_shards; i++) {
-        const Sluice__ShardInfo *s = reply->stream->shards[i];
-        *n += s->end_offset - min_u64(s->first_offset, s->end_offset);
-    }
     if (status == 0) {
+        cli_records(reply->stream, n);
         cli_free(reply);
     }
     return status;

@@ -77,9 +77,11 @@ int cli_failed(const char *what, int code, enum sluice_outcome outcome, const ch
 void cli_sleep(struct cli *c, unsigned ms);
 /* Describes a stream: 0 and *reply (cli_free), or the exit status. */
 int cli_describe(struct cli *c, const char *stream, Sluice__StreamReply **reply);
-/* Asks the leader of each shard where the shard begins and ends and sets that in the map, whose own numbers are those of whichever node
- * answered. A shard that does not answer within 2 s stays as it is. */
+/* Asks the leader of each shard where the shard begins and ends and sets that in the map; CLI_NO_OFFSET if it does not answer within 2 s. */
+#define CLI_NO_OFFSET UINT64_MAX
 void cli_ask_ends(struct cli *c, Sluice__StreamInfo *s);
+/* How many records the shards hold by these numbers. False: of some it is not known. */
+bool cli_records(const Sluice__StreamInfo *s, uint64_t *n);
 /* Waits until the stream is active and every shard has a leader. False: not within ms. */
 bool cli_wait_active(struct cli *c, const char *stream, unsigned ms);
 

@@ -33,6 +33,19 @@ int cli_failed(const char *what, int code, enum sluice_outcome outcome, const ch
 
 /* ---- the loop -------------------------------------------------------------------------------------------------------------- */
 
+/* While nothing has been reached at all, who waits wants to know why. */
+static void trouble(void *user, const char *address, const char *why)
+{
+    struct cli *c = user;
+    struct sluice_client_stats stats = {0};
+    if (c->client != NULL) {
+        sluice_client_stats(c->client, &stats);
+    }
+    if (stats.connects == 0) {
+        fprintf(stderr, "sluice: %s: %s; trying again\n", address, why);
+    }
+}
+
 bool cli_open(struct cli *c)
 {
     if (c->client != NULL) {
@@ -42,7 +55,7 @@ bool cli_open(struct cli *c)
         cli_error("cannot open an event loop");
         return false;
     }
-    const struct sluice_client_options o = {.endpoints = c->endpoints, .agent = "sluice-cli/" SLUICE_VERSION, .call_timeout_ms = 15000};
+    const struct sluice_client_options o = {.endpoints = c->endpoints, .agent = "sluice-cli/" SLUICE_VERSION, .call_timeout_ms = 15000, .trouble = trouble, .user = c};
     if (sluice_client_open(c->env, &o, &c->client) != 0) {
         cli_error("the list of endpoints '%s' cannot be read: host:port,host:port,...", c->endpoints);
         return false;
@@ -178,7 +191,7 @@ int cli_describe(struct cli *c, const char *stream, Sluice__StreamReply **reply)
     return status;
 }
 
-/* The end of each shard, asked of its leader: the map's numbers are those of whichever node answered. */
+/* The end of each shard, asked of its leader. */
 struct ends { struct cli *cli; size_t waiting; };
 struct end { struct ends *all; Sluice__ShardInfo *shard; };
 
@@ -205,6 +218,7 @@ void cli_ask_ends(struct cli *c, Sluice__StreamInfo *s)
         m.kind = SLUICE__POSITION__KIND__LATEST;
         const struct sluice_call_options o = {.stream = s->name, .shard = m.shard, .timeout_ms = 2000};
         each[i] = (struct end){.all = &all, .shard = s->shards[i]};
+        s->shards[i]->first_offset = s->shards[i]->end_offset = CLI_NO_OFFSET;
         if (sluice_call(c->client, FRAME_POSITION, &m.base, &o, end_known, &each[i]) == 0) {
             all.waiting++;
         }
@@ -213,6 +227,18 @@ void cli_ask_ends(struct cli *c, Sluice__StreamInfo *s)
         env_uv_run(c->env);
     }
     free(each);
+}
+
+bool cli_records(const Sluice__StreamInfo *s, uint64_t *n)
+{
+    bool known = true;
+    *n = 0;
+    for (size_t i = 0; i < s->n_shards; i++) {
+        const Sluice__ShardInfo *sh = s->shards[i];
+        known = known && sh->end_offset != CLI_NO_OFFSET;
+        *n += sh->end_offset - min_u64(sh->first_offset, sh->end_offset);
+    }
+    return known;
 }
 
 bool cli_wait_active(struct cli *c, const char *stream, unsigned ms)

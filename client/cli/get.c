@@ -323,6 +323,12 @@ static int get(struct cli *c)
             merge_source_wait(g.merge, s->source, true);
         }
     }
+    for (size_t i = 0; i < g.n_shards; i++) {
+        if (g.shards[i].info->open && g.shards[i].info->leader == 0) { /* it may get one in a moment, but who waits shall know for what */
+            fprintf(stderr, "sluice: shard %u has no leader: waiting for one%s\n", g.shards[i].shard, g.follow ? "" : ", at most a minute");
+            break;
+        }
+    }
     g.direct = g.n_shards == 1;
     if (g.n_shards == 0) {
         status = shard != NULL ? cli_error("get: the stream has no shard %s", shard) : cli_error("get: the stream has no shards yet");

@@ -158,6 +158,13 @@ bool cli_size(const struct cli *c, const char *name, uint64_t otherwise, uint64_
     return number(c, name, digits, factor, min, max, out);
 }
 
+/* An empty list is a variable that was not set rather than the wish for the default. */
+static int take_endpoints(struct cli *c, const char *list)
+{
+    c->endpoints = list;
+    return list[0] != '\0' ? 0 : cli_usage(c, "--endpoint: host:port,host:port,... is needed, not ''");
+}
+
 /* One argument; *i moves on by what was used. 0 or the exit status. */
 static int take_global(struct cli *c, char **argv, int argc, int *i, bool *taken)
 {
@@ -165,8 +172,7 @@ static int take_global(struct cli *c, char **argv, int argc, int *i, bool *taken
     const char *value = NULL;
     *taken = true;
     if (strncmp(a, "--endpoint=", 11) == 0) {
-        c->endpoints = a + 11;
-        return 0;
+        return take_endpoints(c, a + 11);
     }
     bool endpoint = strcmp(a, "--endpoint") == 0, output = strcmp(a, "-o") == 0 || strcmp(a, "--output") == 0;
     if (endpoint || output) {
@@ -182,7 +188,7 @@ static int take_global(struct cli *c, char **argv, int argc, int *i, bool *taken
         value = a + 9;
     }
     if (endpoint) {
-        c->endpoints = value;
+        return take_endpoints(c, value);
     } else if (output) {
         if (strcmp(value, "json") != 0 && strcmp(value, "text") != 0) {
             return cli_usage(c, "-o: json or text, not '%s'", value);

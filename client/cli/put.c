@@ -8,12 +8,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <regex.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "client/lines.h"
 
-enum { BLOCK_BYTES = 1 << 20, PROGRESS_MS = 250, LINE_MAX_BYTES = BATCH_RECORD_BYTES_MAX };
+enum { BLOCK_BYTES = 1 << 20, PROGRESS_MS = 250, INTERRUPT_MS = 2000, LINE_MAX_BYTES = BATCH_RECORD_BYTES_MAX };
 
 struct block { char *data; size_t n; int error; bool eof; };
 
@@ -40,6 +41,10 @@ struct putting {
     char failed_text[256];
     bool stop, flushing, done, terminal;
     struct env_timer progress;
+    /* Ctrl-C: nothing more is read; what is under way gets a moment, or until the second one. */
+    bool interrupted;
+    struct env_signal signal;
+    struct env_timer patience;
 };
 
 static void cut(struct putting *p);
@@ -99,6 +104,21 @@ static void finish_when_read(struct putting *p)
         p->flushing = true;
         sluice_producer_flush(p->producer, flushed, p);
     }
+}
+
+static void patience_over(struct env_timer *t) { flushed(container_of(t, struct putting, patience)); }
+
+static void on_interrupt(struct env_signal *s)
+{
+    struct putting *p = container_of(s, struct putting, signal);
+    if (p->interrupted) {
+        flushed(p);
+        return;
+    }
+    p->interrupted = true;
+    p->stop = true;
+    env_timer_start_ms(&p->patience, INTERRUPT_MS);
+    finish_when_read(p);
 }
 
 /* ---- input ----------------------------------------------------------------------------------------------------------------- */
@@ -262,14 +282,20 @@ static int report(struct putting *p)
     }
     if (p->cli->json) {
         json_t *first = p->first_failed != 0 ? json_integer((json_int_t)p->first_failed) : json_null();
-        cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:f, s:o, s:I}", "stream", p->cli->words[0], "lines", (json_int_t)p->n_lines, "acknowledged",
+        cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:f, s:o, s:I, s:I, s:b}", "stream", p->cli->words[0], "lines", (json_int_t)p->n_lines, "acknowledged",
                                  (json_int_t)p->acked, "bytes", (json_int_t)p->bytes, "seconds", s, "first_not_acknowledged", first, "retries",
-                                 (json_int_t)cs.retries));
+                                 (json_int_t)cs.retries, "unknown", (json_int_t)p->unknown, "interrupted", p->interrupted));
     }
     fprintf(stderr, "%llu line%s acknowledged, %s in %.2f s (%llu/s)%s", (unsigned long long)p->acked, p->acked == 1 ? "" : "s",
             cli_bytes((double)p->bytes, bytes), s, (unsigned long long)acked_per_s(p, env_now_ns(p->cli->env)), cs.retries > 0 ? "" : "\n");
     if (cs.retries > 0) {
         fprintf(stderr, ", %llu retries\n", (unsigned long long)cs.retries);
+    }
+    if (p->interrupted) {
+        fprintf(stderr, "interrupted: %llu of the %llu lines read were not acknowledged: %llu surely not stored, %llu unknown\n",
+                (unsigned long long)(p->n_lines - p->acked), (unsigned long long)p->n_lines, (unsigned long long)(p->n_lines - p->acked - p->unknown),
+                (unsigned long long)p->unknown);
+        return CLI_INTERRUPTED;
     }
     if (p->first_failed == 0) {
         return CLI_DONE;
@@ -327,13 +353,20 @@ static int put(struct cli *c)
     if (p->terminal) {
         env_timer_start_ms(&p->progress, PROGRESS_MS);
     }
+    env_timer_init(c->env, &p->patience, patience_over);
+    if (env_signal_start(c->env, &p->signal, SIGINT, on_interrupt) != 0) {
+        signal(SIGINT, SIG_DFL);
+    }
     read_more(p);
     while (!p->done) {
         env_uv_run(c->env);
     }
     env_timer_close(&p->progress);
+    env_timer_close(&p->patience);
+    env_signal_stop(c->env, &p->signal);
+    p->flushing = true; /* what ends now starts nothing any more */
+    sluice_producer_close(p->producer); /* tells the outcome of what is still under way */
     int status = report(p);
-    sluice_producer_close(p->producer);
     if (p->job_runs) {
         /* The helper may wait for input that never comes. */
         fflush(stdout);
@@ -356,7 +389,7 @@ static int put(struct cli *c)
 const struct cli_command cli_put_command = {
     "put", NULL, "STREAM [FILE|-]", 1, 2,
     "Put each line of a file or the standard input as a record. Idempotent: retried through failures without duplicates, in input order per shard. "
-    "Without a key the lines are spread evenly over the shards.",
+    "Without a key the lines are spread evenly over the shards. Ctrl-C stops reading and tells what became of the lines read.",
     {{"key", "K", "partition key of every record"},
      {"key-regex", "RE", "the key is what the extended expression's first group (or all of it) finds in the line"},
      {"timeout", "SECONDS", "give a line up after so long (default 120; 0: never)"}},

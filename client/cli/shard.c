@@ -26,10 +26,12 @@ static int list(struct cli *c)
         for (size_t j = 0; j < s->n_replicas && len + 16 < sizeof replicas; j++) {
             len += (size_t)snprintf(replicas + len, sizeof replicas - len, "%s%u", j > 0 ? "," : "", s->replicas[j]);
         }
+        bool known = s->end_offset != CLI_NO_OFFSET;
         json_t *leader = s->leader != 0 ? json_integer(s->leader) : json_null();
-        json_array_append_new(all, json_pack("{s:I, s:o, s:o, s:b, s:o, s:s, s:s, s:I, s:I}", "shard", (json_int_t)s->shard, "leader", leader, "replicas",
+        json_array_append_new(all, json_pack("{s:I, s:o, s:o, s:b, s:o, s:s, s:s, s:o, s:o}", "shard", (json_int_t)s->shard, "leader", leader, "replicas",
                                              cli_ids(s->replicas, s->n_replicas), "open", s->open, "parents", cli_ids(s->parents, s->n_parents), "start_hash",
-                                             start, "end_hash", end, "first", (json_int_t)s->first_offset, "next", (json_int_t)s->end_offset));
+                                             start, "end_hash", end, "first", known ? json_integer((json_int_t)s->first_offset) : json_null(), "next",
+                                             known ? json_integer((json_int_t)s->end_offset) : json_null()));
         cli_table_cell(&t, "%u", s->shard);
         cli_table_cell(&t, "%s", s->open ? "open" : "closed");
         if (s->leader != 0) {
@@ -38,8 +40,13 @@ static int list(struct cli *c)
             cli_table_cell(&t, "none");
         }
         cli_table_cell(&t, "%s", replicas);
-        cli_table_cell(&t, "%llu", (unsigned long long)s->first_offset);
-        cli_table_cell(&t, "%llu", (unsigned long long)s->end_offset);
+        if (known) {
+            cli_table_cell(&t, "%llu", (unsigned long long)s->first_offset);
+            cli_table_cell(&t, "%llu", (unsigned long long)s->end_offset);
+        } else {
+            cli_table_cell(&t, "?");
+            cli_table_cell(&t, "?");
+        }
         cli_table_cell(&t, "%s", start);
     }
     cli_free(reply);

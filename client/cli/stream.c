@@ -26,18 +26,18 @@ static json_t *stream_json(const Sluice__StreamInfo *s)
     cli_hex(&s->id, id);
     time_text(s->created_ms, created);
     size_t open = 0;
-    uint64_t records = 0;
     for (size_t i = 0; i < s->n_shards; i++) {
         open += s->shards[i]->open;
-        records += s->shards[i]->end_offset - min_u64(s->shards[i]->first_offset, s->shards[i]->end_offset);
     }
+    uint64_t records;
+    bool known = cli_records(s, &records);
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:s, s:b}", "name", s->name, "account", s->account, "id", id, "status",
                           status_text((int)s->status), "retention_hours", (int)s->retention_hours, "replicas", (int)s->replicas, "created", created,
                           "limits", s->limits_off ? "off" : "kinesis", "on_demand", s->on_demand);
     json_object_set_new(j, "shards", json_integer((json_int_t)(s->n_shards > 0 ? s->n_shards : s->shard_count)));
     if (s->n_shards > 0) {
         json_object_set_new(j, "open_shards", json_integer((json_int_t)open));
-        json_object_set_new(j, "records", json_integer((json_int_t)records));
+        json_object_set_new(j, "records", known ? json_integer((json_int_t)records) : json_null());
     }
     return j;
 }
@@ -51,18 +51,18 @@ static int print_stream(struct cli *c, const Sluice__StreamInfo *s)
     char id[33], created[32];
     cli_hex(&s->id, id);
     time_text(s->created_ms, created);
-    uint64_t records = 0;
+    uint64_t records;
+    bool known = cli_records(s, &records);
     unsigned open = 0, leaderless = 0;
     for (size_t i = 0; i < s->n_shards; i++) {
         const Sluice__ShardInfo *sh = s->shards[i];
-        records += sh->end_offset - min_u64(sh->first_offset, sh->end_offset);
         open += sh->open;
         leaderless += sh->open && sh->leader == 0;
     }
     printf("name        %s\nstatus      %s\nid          %s\ncreated     %s\nshards      %zu (%u open%s)\nreplicas    %u\nretention   %u h\nlimits      %s%s\n"
-           "records     %llu\n",
+           "records     %s%llu%s\n",
            s->name, status_text((int)s->status), id, created, s->n_shards > 0 ? s->n_shards : s->shard_count, open, leaderless > 0 ? ", some without a leader" : "",
-           s->replicas, s->retention_hours, s->limits_off ? "off" : "kinesis", s->on_demand ? ", on demand" : "", (unsigned long long)records);
+           s->replicas, s->retention_hours, s->limits_off ? "off" : "kinesis", s->on_demand ? ", on demand" : "", known ? "" : "at least ", (unsigned long long)records, known ? "" : " (not every shard has a leader that answers)");
     return CLI_DONE;
 }
 

@@ -47,7 +47,7 @@ static json_t *stream_row(struct cli *c, struct cli_table *t, const char *name, 
     unsigned leaderless = 0, open = 0;
     for (size_t i = 0; i < reply->stream->n_shards; i++) {
         const Sluice__ShardInfo *s = reply->stream->shards[i];
-        end += s->end_offset;
+        end += s->end_offset != CLI_NO_OFFSET ? s->end_offset : 0;
         kept += s->end_offset - min_u64(s->first_offset, s->end_offset);
         open += s->open;
         leaderless += s->open && s->leader == 0;
