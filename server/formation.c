@@ -459,6 +459,8 @@ int formation_opened(struct formation *f)
     return save(f);
 }
 
+bool formation_alone(const struct formation *f) { return f->n_others == 0; }
+
 void formation_rejoin(struct formation *f, bool all)
 {
     sluice_assert(f->o.identity->formed);

@@ -55,6 +55,8 @@ struct formation_options {
 int formation_start(struct formation **out, const struct formation_options *o, char err[256]);
 /* FRAME_FORM from a peer while this node has no controller yet (afterwards: controller_request()). Same contract as controller_request(). */
 void formation_request(struct formation *f, uint64_t correlation, const void *message, size_t len, control_reply reply, void *arg);
+/* No other node is known: there is nobody to join. */
+bool formation_alone(const struct formation *f);
 /* The controller group's record is durable: remembered in DATA/formation. 0 or -errno. */
 int formation_opened(struct formation *f);
 /* The controller replica of this node was lost. all: so were the shards (blank journals): every replica of this node gets a new generation. done is called again. */

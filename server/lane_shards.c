@@ -228,12 +228,12 @@ void lane_reconcile(struct lane *l)
 
 /* ---- reports ---- */
 
-struct status_message { struct env_msg msg; struct node *node; unsigned lane; struct replica_status *status; unsigned n, not_caught_up; bool has_map; };
+struct status_message { struct env_msg msg; struct node *node; unsigned lane; struct replica_status *status; unsigned n, not_caught_up, lost_copies; bool has_map; };
 
 static void status_arrived(struct env_msg *m)
 {
     struct status_message *s = container_of(m, struct status_message, msg);
-    node_lane_status(s->node, s->lane, s->status, s->n, s->not_caught_up, s->has_map);
+    node_lane_status(s->node, s->lane, s->status, s->n, s->not_caught_up, s->lost_copies, s->has_map);
     free(s);
 }
 
@@ -271,13 +271,17 @@ void lane_send_status(struct lane *l)
             continue;
         }
         fill_status(s, &m->status[m->n++]);
-        m->not_caught_up += !s->caught_up;
+        const struct map_shard *wanted = l->map != NULL ? cluster_map_shard_by_group(l->map, s->group_id) : NULL;
+        const struct map_replica *mine = wanted != NULL ? cluster_map_replica(wanted, l->node->identity.node_id) : NULL;
+        m->not_caught_up += !s->caught_up || (mine != NULL && mine->joining); /* before it votes the group has a replica less than it should */
     }
     for (const struct lane_past *p = l->past; p != NULL; p = p->next) {
         if (p->lost && lane_shard(l, p->group) == NULL) {
             m->status[m->n++] = (struct replica_status){ .group = p->group, .raft_id = p->raft_id, .lost = true };
             const struct map_shard *wanted = l->map != NULL ? cluster_map_shard_by_group(l->map, p->group) : NULL;
-            m->not_caught_up += wanted != NULL && cluster_map_replica(wanted, l->node->identity.node_id) != NULL; /* not ready before it joined anew */
+            bool here = wanted != NULL && cluster_map_replica(wanted, l->node->identity.node_id) != NULL;
+            m->lost_copies += here && wanted->n_replicas == 1; /* nobody else has it */
+            m->not_caught_up += here && wanted->n_replicas > 1; /* not ready before it joined anew */
         }
     }
     env_post(l->node->env, &m->msg, status_arrived);

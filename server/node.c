@@ -143,12 +143,17 @@ void node_control(struct node *n, uint8_t kind, uint64_t correlation, const void
 
 /* ---- what the lanes tell ---- */
 
-void node_lane_status(struct node *n, unsigned number, struct replica_status *status, unsigned n_status, unsigned not_caught_up, bool has_map)
+void node_lane_status(struct node *n, unsigned number, struct replica_status *status, unsigned n_status, unsigned not_caught_up, unsigned lost_copies, bool has_map)
 {
     free(n->replicas[number]);
     n->replicas[number] = status;
     n->n_replicas[number] = n_status;
     n->not_caught_up[number] = not_caught_up;
+    if (lost_copies > n->lost_copies[number]) {
+        log_error(&n->log, "the only copy of some shards is damaged; they stay closed, the others go on", "lane=%u shards=%u todo=\"put back a copy of the whole data folder, or delete the streams concerned\"",
+                  number, lost_copies);
+    }
+    n->lost_copies[number] = lost_copies;
     n->told[number] = has_map;
     if (n->controller != NULL) {
         controller_replicas_changed(n->controller);
@@ -180,16 +185,21 @@ bool node_ready(const struct node *n, char why[256])
         snprintf(why, 256, "no cluster map yet");
         return false;
     }
-    unsigned missing = 0;
+    unsigned missing = 0, lost = 0;
     for (unsigned i = 0; i < n->n_lanes; i++) {
         if (!n->told[i]) {
             snprintf(why, 256, "lane %u has no cluster map yet", i);
             return false;
         }
         missing += n->not_caught_up[i];
+        lost += n->lost_copies[i];
+    }
+    if (lost > 0) {
+        snprintf(why, 256, "the only copy of %u shards, here, is damaged (see the log): they stay closed, the others go on; put back a copy of the whole data folder, or delete their streams", lost);
+        return false;
     }
     if (missing > 0) {
-        snprintf(why, 256, "%u replicas have not caught up", missing);
+        snprintf(why, 256, "%u replicas have not caught up or do not vote yet", missing);
         return false;
     }
     return true;

@@ -114,6 +114,15 @@ static const struct recovered_group *recovered_controller(const struct node *n)
 static void open_controller(struct node *n)
 {
     const struct recovered_group *g = recovered_controller(n);
+    if (g == NULL && n->formed.opened && formation_alone(n->formation)) {
+        /* Nobody is known who could give what is missing, and going on without it would show an empty cluster in place of the old one. Nothing was changed or deleted. */
+        static const char why[] = "the journal in lane-0 is damaged and has lost the cluster's own records, and no other node is known that has them: this node will not begin anew "
+                                  "over its data. Put back a copy of the whole folder from before the damage; or, if the cluster has other nodes, name them in the setting "
+                                  "'cluster'; or, if the data may be given up, start with an empty folder";
+        log_error(&n->log, "damage", "folder=\"%s\" reason=\"%s\"", n->settings.data, why);
+        env_fatal(n->env, ENV_EXIT_DAMAGE, why);
+        return;
+    }
     if (g == NULL && n->formed.opened) {
         log_warn(&n->log, "the controller's replica is gone from this disk; asking the cluster for a new one", NULL);
         n->phase = NODE_PHASE_FORMING;

@@ -46,7 +46,8 @@ struct node {
     /* What the lanes' replicas do: each lane sends its part when something changed and about once a second. */
     struct replica_status *replicas[LANES_MAX];
     unsigned n_replicas[LANES_MAX];
-    unsigned not_caught_up[LANES_MAX]; /* replicas that have not caught up since the start */
+    unsigned not_caught_up[LANES_MAX]; /* replicas that have not caught up since the start, or join and do not vote yet */
+    unsigned lost_copies[LANES_MAX];   /* replicas lost by damage of which there is no other */
     bool told[LANES_MAX];              /* the lane sent its part after it got a map */
     uint64_t started_ms;
     struct env_timer stop_timer;
@@ -58,7 +59,7 @@ struct node {
 
 /* ---- node.c ---- */
 /* Lane 0 got a part from lane `number` (ownership of status moves). */
-void node_lane_status(struct node *n, unsigned number, struct replica_status *status, unsigned n_status, unsigned not_caught_up, bool has_map);
+void node_lane_status(struct node *n, unsigned number, struct replica_status *status, unsigned n_status, unsigned not_caught_up, unsigned lost_copies, bool has_map);
 void node_lane_opened(struct node *n);
 void node_lane_serving(struct node *n);
 void node_lane_quiet(struct node *n);   /* all leaderships of a lane were handed over */
