@@ -7,7 +7,7 @@
 
 #include "client/client_impl.h"
 
-enum { WAIT_MIN_MS = 5, WAIT_BASE_MS = 20, WAIT_CAP_MS = 250 };
+enum { WAIT_MIN_MS = 5, WAIT_BASE_MS = 20, WAIT_CAP_MS = 250, LEADERLESS_MS = 4000 };
 
 struct call {
     struct sluice_client *client;
@@ -161,6 +161,11 @@ static void call_answered(struct request *r, const struct answer *a)
     k->maybe = k->maybe || a->maybe;
     enum sluice_retry retry = sluice_error_retry(a->code);
     if (retry == SLUICE_RETRY_NEVER || (a->maybe && k->once)) {
+        call_fail(k, a->code, a->message, a->hint);
+        return;
+    }
+    /* A node takes 3 s to say so. One more attempt that runs out of time would make an outcome that is sure by now unknown. */
+    if (a->code == SLUICE_E_NO_CONTROLLER && !k->maybe && k->deadline_ns < env_now_ns(k->client->env) + LEADERLESS_MS * 1000000ull) {
         call_fail(k, a->code, a->message, a->hint);
         return;
     }

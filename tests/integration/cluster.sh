@@ -64,6 +64,9 @@ check "an unknown stream: update" exits 1 "$sluice" stream update nothing --rete
 check "an unknown shard" exits 1 "$sluice" get words --shard 77
 check "a file that is not there" exits 1 "$sluice" put words "$work/nowhere"
 check "nobody at the endpoint" exits 1 timeout 60 "$sluice" --endpoint 127.0.0.1:9 stream list
+check "names it and the reason at once" says '^sluice: 127.0.0.1:9: Connection refused; trying again'
+check "and at the end" says 'stream list: .*127.0.0.1:9: Connection refused'
+check "an empty list of endpoints is usage" exits 2 "$sluice" --endpoint '' stream list
 check "nobody to put to" exits 1 timeout 30 "$sluice" --endpoint 127.0.0.1:9 put words --timeout 2 <(echo x)
 check "names the line" says 'line 1 '
 check "help" exits 0 "$sluice" --help
@@ -192,7 +195,17 @@ wait "$follower" 2>/dev/null || true
 
 # ---- without a majority: nothing is acknowledged, the outcome is not called a failure ----
 must "node 1 is killed" "$cluster" kill 1 --dir "$dir"
+sleep 1.2
+check "status goes on" exits 0 "$sluice" -o json cluster status
+check "and shows the dead node and what lacks it" is_json '([.nodes[] | select(.state == "dead") | .node] == [1]) and .under_replicated == .shards and .shards > 0 and .from_leader'
 must "node 2 is killed" "$cluster" kill 2 --dir "$dir"
+check "without a majority status ends with 4" exits 4 "$sluice" -o json cluster status
+check "and names no leader" is_json '.controller_leader == null and .shards_without_leader == .shards and ([.nodes[] | select(.state == "alive")] | length) == 1'
+check "so does node list" exits 4 "$sluice" node list
+check "offsets that nobody can tell are not made up" exits 0 "$sluice" -o json shard list words
+check "but null" is_json 'all(.[]; .next == null and .first == null)'
+check "nothing can be created: clearly not done" exits 1 timeout 60 "$sluice" stream create nobody
+check "with the reason" says 'the controller has no leader'
 status=0
 "$sluice" put words --timeout 4 --key lonely <(echo "lonely line") >"$work/out" 2>"$work/err" || status=$?
 say "put without a majority: exit status $status: $(tail -n 1 "$work/err")"

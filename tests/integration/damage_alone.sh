@@ -25,6 +25,20 @@ check "the data is still there" [ -f "$segment" -a "$(stat -c %s "$segment")" -e
 single_start "$home" --lanes 1 --limits off
 check "a second start says the same" ends_with 12 10 "$single_pid"
 
+# Damage to one shard's records only: that shard stays closed, the rest serves.
+cp -a "$work/copy" "$work/partly"
+segment=$(find "$work/partly/sluice-data/lane-0" -name 'seg-*' | sort | head -n 1)
+last=$(LC_ALL=C grep -abo SLBK "$segment" | tail -n 1 | cut -d: -f1)
+dd if=/dev/urandom of="$segment" bs=4096 seek=$((last / 4096 / 2)) count=4 conv=notrunc status=none
+single_start "$work/partly" --lanes 1 --limits off
+admin=http://127.0.0.1:$((ports_base + 2))
+lost() { curl -s -m 2 "$admin/health/ready" | grep -q 'the only copy of 1 shards'; }
+check "a damaged shard is told by /health/ready" until_ok 10 lost
+check "and in the log" grep -q 'the only copy of some shards is damaged' "$work/partly/log"
+check "the other shard is led" bash -c '[ "$("$1" -o json shard list one | jq "[.[] | select(.leader == 1)] | length")" = 1 ]' sh "$sluice"
+kill -TERM "$single_pid"
+check "it stops in order" ends_with 0 20 "$single_pid"
+
 single_start "$work/copy" --lanes 1 --limits off
 must "a copy from before starts" until_ok 20 single_ready
 check "and has everything" exits 0 "$sluice" get one

@@ -40,6 +40,29 @@ must "one shard keeps the order" exits 0 "$sluice" get one --shard 0
 check "of the input" awk 'NR == FNR { line[++n] = $0; next } at < n && $0 "" == line[at + 1] "" { at++ } END { exit at == n ? 0 : 1 }' \
     "$work/out" "$work/expected"
 
+# ---- Ctrl-C while putting: what became of the lines is told ----
+mkfifo "$work/slowly"
+"$sluice" -o json put one --key k "$work/slowly" >"$work/summary" 2>"$work/put.err" &
+putter=$!
+exec 7>"$work/slowly"
+printf 'one\ntwo\n' >&7
+sleep 0.5
+kill -INT "$putter"
+check "an interrupted put ends with 130" ends_with 130 5 "$putter"
+exec 7>&-
+check "and tells that all it read is stored" grep -q 'interrupted: 0 of the 2 lines read were not acknowledged' "$work/put.err"
+check "also as JSON" jq -e '.interrupted and .acknowledged == 2 and .unknown == 0' "$work/summary"
+printf 'one\ntwo\n' >>"$work/expected"
+kill -STOP "$single_pid"
+seq 10 >"$work/few"
+"$sluice" put one --key k "$work/few" 2>"$work/put.err" &
+putter=$!
+sleep 0.5
+kill -INT "$putter"
+check "also while nobody answers" ends_with 130 5 "$putter"
+kill -CONT "$single_pid"
+check "and tells" grep -q '^interrupted: ' "$work/put.err"
+
 # ---- SIGTERM ----
 from=$(now_ms)
 kill -TERM "$single_pid"
