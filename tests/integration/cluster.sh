@@ -111,9 +111,9 @@ check "in order, over the whole stream" cmp -s "$work/fixed" "$work/out"
 
 # ---- settings of a stream ----
 check "retention is raised" exits 0 "$sluice" stream update words --retention-hours 72
-check "and seen" bash -c '"$1" stream describe words -o json | jq -e ".retention_hours == 72" >/dev/null' sh "$sluice"
+check "and seen on whichever node is asked, soon" until_ok 5 bash -c '"$1" stream describe words -o json | jq -e ".retention_hours == 72" >/dev/null' sh "$sluice"
 check "limits are set" exits 0 "$sluice" stream update words --limits kinesis
-check "and seen" bash -c '"$1" stream describe words -o json | jq -e ".limits == \"kinesis\"" >/dev/null' sh "$sluice"
+check "and seen on whichever node is asked, soon" until_ok 5 bash -c '"$1" stream describe words -o json | jq -e ".limits == \"kinesis\"" >/dev/null' sh "$sluice"
 check "and lifted" exits 0 "$sluice" stream update words --limits off
 check "retention out of range is usage" exits 2 "$sluice" stream update words --retention-hours 9000
 check "nothing to change is usage" exits 2 "$sluice" stream update words
