@@ -14,7 +14,7 @@ function base(path) { sub(/.*\//, "", path); return path }
 function part_of(object, file, name) {
     if (object ~ /\/libraft\./) { return "libraft" }
     if (object !~ /\/sluice-budget$/) { return "" }
-    if (file ~ /\/env_sim[^\/]*$/ || file ~ /\/proto\/base\.c$/ || file ~ /\/tests\//) { return "" }
+    if (file ~ /\/env_sim[^\/]*$/ || file ~ /\/proto\/base\.c$/ || file ~ /\/tests\/budget\//) { return "" }
     if (match(file, /\/(proto|storage|raft|server|client)\/[^\/]*$/)) {
         file = substr(file, RSTART + 1)
         sub(/\/.*/, "", file)

@@ -3,8 +3,8 @@
 #   --record  writes what was measured into the table instead of holding it to it
 # How many records are handled at once depends on how fast the machine is, and strace makes calls slow and batches large: the budgets are loose, and tell a call
 # per record from one per batch, not one call from two. What is exact about calls is counted in the simulator (instructions.sh, `all`).
+set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-. "$here/../integration/common.bash"
 . "$here/table.bash"
 record=no
 case ${1:-} in
@@ -16,10 +16,12 @@ case ${1:-} in
     ;;
 esac
 command -v strace >/dev/null || skip "strace is missing: deploy/packages test"
-strace -c -o "$work/try" -p $$ & try=$!
+strace -q -c -o /dev/null -p $$ &
+try=$!
 sleep 0.3
 kill -INT $try 2>/dev/null || skip "this machine does not let strace attach to processes"
 wait $try || true
+. "$here/../integration/common.bash" # from here on something runs that must end
 
 records=100000
 must "a cluster of three comes up" cluster_up "$work/c" --set limits=off --set lanes=1
