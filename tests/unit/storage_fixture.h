@@ -140,7 +140,7 @@ static inline void world_main(struct env *env, void *arg)
     CHECK(env_dir_sync(env, "/") == 0);
     w->open_error = journal_open(&w->j, &w->o, &w->rec, w->err);
     if (w->open_error == 0) {
-        journal_set_owner(w->j, w, needs, moved);
+        journal_set_owner(w->j, w, needs, moved, NULL);
     }
 }
 
