@@ -180,6 +180,7 @@ static inline void op_done(struct journal_append *a)
     CHECK(a->jseq > w->last_ack_jseq); /* in order */
     w->last_ack_jseq = a->jseq;
     CHECK(journal_durable(w->j) >= a->end);
+    CHECK(a->record.kind == JOURNAL_NOTE || journal_acknowledged(w->j) >= a->end); /* what is told with an acknowledgement covers it */
     w->acks++;
     struct model_group *g = &w->g[op->group];
     switch (a->record.kind) {
