@@ -387,7 +387,7 @@ static int receive_two(struct links *l, uint64_t a, uint32_t first, uint32_t sec
         link_record_encode(&m, &(struct iovec){payload, lengths[i]}, 1, at);
         at = payload + lengths[i];
     }
-    return links_receive(l, 1, frame, n);
+    return links_receive(l, &(struct links_origin){.node = 1, .incarnation = 1}, frame, n);
 }
 
 /* What arrived in one piece is not copied: the receiver of a frame's last record may keep the frame's memory, if little else is in it. */
