@@ -40,7 +40,7 @@ enum frame_kind {
     FRAME_TRANSFER = 28, FRAME_TRANSFER_REPLY = 29,               /* move the leadership of a shard (operators, rebalancing) */
     FRAME_ERROR = 1,
     /* Between nodes; refused from clients. */
-    FRAME_LINK = 64,          /* payload: link records (raft/link_codec.h) */
+    FRAME_LINK = 64,          /* payload: link records (raft/link_codec.h); correlation id: the sender's journal position */
     FRAME_FORWARD = 66, FRAME_FORWARD_REPLY = 67, /* a control request handed to the controller's leader */
     FRAME_REPORT = 68, FRAME_REPORT_REPLY = 69,   /* a node's report of its replicas to the controller's leader */
     FRAME_REPLICA = 70, FRAME_REPLICA_REPLY = 71, /* the controller's orders to the leader of a group: change membership, transfer */

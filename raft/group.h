@@ -37,7 +37,7 @@ struct groups_options {
     struct journal *journal;        /* groups_open() becomes its owner for needs/moved */
     uint8_t cluster_id[16];
     uint32_t node_id, lane, lanes;
-    uint64_t incarnation, life, prior_end;
+    uint64_t incarnation, life, prior_end, born; /* as in links.h */
     unsigned heartbeat_ms, election_ms;          /* 300, 3000: long; the detector makes failover fast */
     uint32_t in_flight_bytes;                    /* per group, default 1 MiB (or one largest batch) */
     uint32_t snapshot_bytes;                     /* log bytes between snapshots, default 4 MiB */
@@ -57,6 +57,10 @@ int groups_open(struct groups **out, const struct groups_options *o);
 /* Closes every group, then the links; done once all callbacks ran. */
 void groups_close(struct groups *gs, void (*done)(void *arg), void *arg);
 struct links *groups_links(struct groups *gs);
+/* What the links remember of peers (rule F27) is kept as notes of the lane's journal: the groups write them, and this gives back what a recovery found. own: it was found in
+ * this lane's journal, not in another one's of the node. */
+void groups_take_note(struct groups *gs, const struct recovered_note *note, bool own);
+static inline unsigned groups_note_lane(const struct recovered_note *note) { return (unsigned)(note->note & 0xffff); } /* the peer's lane that it is about */
 struct group *groups_find(struct groups *gs, uint64_t group);
 /* A record from the links of another lane of this node (see options.stray). */
 void groups_receive(struct groups *gs, uint32_t from_node, struct link_message *m);

@@ -290,6 +290,11 @@ void groups_schedule_election(struct groups *gs, uint64_t at_ms);
 void groups_forget(struct group *g);                /* a closed group leaves the table */
 void groups_log(struct group *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* groups_notes.c */
+uint64_t groups_position(void *arg);
+void groups_ride(void *arg);                        /* the journal: a flush comes anyway */
+void groups_write_notes(struct groups *gs);         /* what no flush took along */
+
 /* group.c */
 static inline void group_enter(struct group *g) { g->depth++; }
 void group_leave(struct group *g);

@@ -166,7 +166,6 @@ static void on_tick(struct env_timer *t)
     struct groups *gs = container_of(t, struct groups, timer);
     env_timer_start_ms(&gs->timer, gs->tick_ms);
     uint64_t now = env_now_ms(gs->o.env), cursor = 0;
-    links_set_journal_position(gs->links, journal_durable(gs->o.journal));
     seed_pace_tick(gs);
     for (struct group *g; (g = groups_next(gs, &cursor)) != NULL;) {
         if (g->state != GROUP_RUNNING || !g->started || now < g->next_tick_ms) {
@@ -182,6 +181,7 @@ static void on_tick(struct env_timer *t)
     }
     if (now - gs->collect_ms >= 1000) {
         gs->collect_ms = now;
+        groups_write_notes(gs);
         journal_collect(gs->o.journal);
     }
 }
@@ -322,7 +322,7 @@ int groups_open(struct groups **out, const struct groups_options *o)
     gs->tick_ms = gs->o.heartbeat_ms / 2;
     gs->collect_ms = env_now_ms(o->env);
     struct links_options lo = {.env = o->env, .node_id = o->node_id, .lane = o->lane, .lanes = o->lanes, .incarnation = o->incarnation, .life = o->life,
-                               .prior_end = o->prior_end, .liveness_ms = o->liveness_ms, .silence_ms = o->silence_ms, .arg = gs, .receive = on_receive,
+                               .prior_end = o->prior_end, .born = o->born, .liveness_ms = o->liveness_ms, .silence_ms = o->silence_ms, .arg = gs, .position = groups_position, .receive = on_receive,
                                .peer_changed = on_peer_changed, .refused = on_refused};
     memcpy(lo.cluster_id, o->cluster_id, sizeof lo.cluster_id);
     int rv = env_timer_init(o->env, &gs->timer, on_tick);
@@ -342,7 +342,7 @@ int groups_open(struct groups **out, const struct groups_options *o)
         free(gs);
         return rv;
     }
-    journal_set_owner(o->journal, gs, on_needs, on_moved);
+    journal_set_owner(o->journal, gs, on_needs, on_moved, groups_ride);
     env_timer_start_ms(&gs->timer, gs->tick_ms);
     *out = gs;
     return 0;
@@ -358,7 +358,7 @@ static void maybe_over(struct groups *gs)
     void (*done)(void *arg) = gs->close_done;
     void *arg = gs->close_arg;
     links_close(gs->links);
-    journal_set_owner(gs->o.journal, NULL, NULL, NULL);
+    journal_set_owner(gs->o.journal, NULL, NULL, NULL, NULL);
     free(gs->groups);
     free(gs->removed);
     free(gs);

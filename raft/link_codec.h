@@ -1,5 +1,6 @@
 /* link_codec.h: the records inside a FRAME_LINK frame. Pure functions.
  *
+ *   frame: correlation id = how far the sender's journal may have acknowledged anything (rule F27), once for all records in it; 0: nothing yet
  *   payload of a frame = records, one after another
  *   record = u32 length (of all of it) | u8 type | u8 flags | u16 n_entries | u32 crc (CRC32C of the fixed part without crc, then of all that follows)
  *          | u32 reserved | u64 group | u64 from raft id | u64 to raft id | u64 term | u64 a | u64 b | u64 c | u64 d
@@ -15,7 +16,7 @@
 #include <sys/uio.h>
 
 enum link_type {
-    LINK_ALIVE = 1,          /* a = own journal position durable, b = highest position of the receiver that the sender has seen acknowledged, c = its incarnation, d = wall clock ms */
+    LINK_ALIVE = 1,          /* d = wall clock ms; a, b, c were a position once and are 0 */
     LINK_APPEND = 2,         /* term, a = prev_log_index, b = prev_log_term, c = leader_commit; entries */
     LINK_APPEND_RESULT = 3,  /* term, a = rejected, b = last_log_index */
     LINK_VOTE = 4,           /* term, a = candidate raft id, b = last_log_index, c = last_log_term, flags: LINK_DISRUPT, LINK_PREVOTE */

@@ -52,6 +52,7 @@ static void maybe_free(struct links *l)
             links_peer_free(l->peers[i]);
         }
         free(l->peers);
+        free(l->memory);
         free(l->table);
         free(l);
     }
@@ -272,11 +273,10 @@ void links_judge(struct links_peer *p, bool by_reset)
     }
 }
 
-static void send_alive(struct links_peer *p)
+void links_send_alive(struct links_peer *p)
 {
     struct links *l = p->links;
-    links_post(l, p->node, &(struct link_message){.type = LINK_ALIVE, .from = l->o.node_id, .to = p->node, .a = l->journal_position, .b = p->position,
-                                                  .c = l->o.incarnation, .d = env_wall_ms(l->o.env)});
+    links_post(l, p->node, &(struct link_message){.type = LINK_ALIVE, .from = l->o.node_id, .to = p->node, .d = env_wall_ms(l->o.env)});
 }
 
 static void on_timer(struct env_timer *t)
@@ -293,10 +293,10 @@ static void on_timer(struct env_timer *t)
     for (unsigned i = 0; i < l->n_peers; i++) {
         struct links_peer *p = l->peers[i];
         if (p->state == LINKS_READY) {
-            /* Any record is a sign of life; the positions and the clock ride along now and then even under load. */
+            /* Any record is a sign of life; the clock rides along now and then even under load. */
             if (now - p->sent_ns >= period - period / 8 || ++p->alive_turn >= 8) {
                 p->alive_turn = 0;
-                send_alive(p);
+                links_send_alive(p);
             }
         }
         if (p->heard_ns != 0 && now - p->heard_ns > limit) {
@@ -378,12 +378,6 @@ static int receive_chunk(struct links_peer *p, const struct link_message *m)
 
 static void receive_alive(struct links_peer *p, const struct link_message *m)
 {
-    if (p->position_incarnation != m->c) {
-        p->position_incarnation = m->c;
-        p->position = 0;
-    }
-    p->position = max_u64(p->position, m->a);
-    p->acked_position = max_u64(p->acked_position, m->b);
     p->clock_offset_ms = (int64_t)(m->d - env_now_ms(p->links->o.env));
     p->clock_known = true;
 }
@@ -429,12 +423,13 @@ static int receive_records(struct links_peer *p, void **owned, size_t n, bool jo
     return 0;
 }
 
-int links_receive(struct links *l, uint32_t from_node, void *payload, size_t n)
+int links_receive(struct links *l, const struct links_origin *from, void *payload, size_t n)
 {
-    struct links_peer *p = links_peer_find(l, from_node);
+    struct links_peer *p = links_peer_find(l, from->node);
     int rv = 0;
     if (p != NULL && !l->closing) {
         p->heard_ns = env_now_ns(l->o.env);
+        links_told(l, from); /* before what it covers is taken */
         l->stats.frames_received++;
         l->stats.bytes_received += n;
         links_judge(p, false);
@@ -442,31 +437,6 @@ int links_receive(struct links *l, uint32_t from_node, void *payload, size_t n)
     }
     free(payload);
     return rv;
-}
-
-void links_set_journal_position(struct links *l, uint64_t durable) { l->journal_position = durable; }
-
-uint64_t links_peer_position(const struct links *l, uint32_t node, uint64_t *incarnation)
-{
-    const struct links_peer *p = links_peer_find(l, node);
-    *incarnation = p == NULL ? 0 : p->position_incarnation;
-    return p == NULL ? 0 : p->position;
-}
-
-bool links_peer_life(struct links *l, uint32_t node, uint64_t incarnation, uint64_t life)
-{
-    struct links_peer *p = links_peer_find(l, node);
-    if (p == NULL || life == 0) {
-        return true;
-    }
-    if (p->life_incarnation == incarnation) {
-        return p->life == life;
-    }
-    if (incarnation > p->life_incarnation) {
-        p->life_incarnation = incarnation;
-        p->life = life;
-    }
-    return true;
 }
 
 void links_stats(const struct links *l, struct links_stats *out) { *out = l->stats; }

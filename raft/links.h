@@ -30,11 +30,14 @@ struct links_options {
     uint32_t node_id, lane, lanes;
     uint64_t incarnation;
     uint64_t life;                 /* a random number of this start (rule F27); 0: none */
-    uint64_t prior_end;            /* where this lane's journal ended in the life before (rule F27) */
+    uint64_t prior_end;            /* where this lane's journal ended in the life before (rule F27); 0: there was none */
+    uint64_t born;                 /* the incarnation in which this node last came with an empty disk; 0: its first */
     unsigned liveness_ms;          /* 50 */
     unsigned silence_ms;           /* 800 */
     uint64_t window_peer;          /* bytes queued to one peer, default 4 MiB; never less than one largest record */
     void *arg;
+    /* How far this lane's journal may have acknowledged anything (rule F27): asked for every frame, so that it covers the results in it. NULL: nothing. */
+    uint64_t (*position)(void *arg);
     /* A whole record arrived. m->payload is valid during the call; with LINK_APPEND its bytes may be taken (m->payload_owned, free()).
      * A record of a group that lives on another lane is handed over by the owner. */
     void (*receive)(void *arg, uint32_t from_node, struct link_message *m);
@@ -76,16 +79,27 @@ uint64_t links_epoch(const struct links *l, uint32_t node);
  * since. */
 bool links_clock_offset(const struct links *l, uint32_t node, int64_t *offset_ms);
 
-/* From the server: the payload of a FRAME_LINK frame that came on a connection whose hello named (node, lane, incarnation); free()d by the links.
- * 0 or a SLUICE_E_ code (malformed: the server closes the connection). */
-int links_receive(struct links *l, uint32_t from_node, void *payload, size_t n);
+/* Where a FRAME_LINK frame came from: what the hello of its connection named, and the frame's correlation id, which carries the sender's position. */
+struct links_origin { uint32_t node, lane; uint64_t incarnation, position; };
+/* From the server: the payload of a FRAME_LINK frame; free()d by the links. 0 or a SLUICE_E_ code (malformed: the server closes the connection). */
+int links_receive(struct links *l, const struct links_origin *from, void *payload, size_t n);
 /* From the server: a peer's connection was accepted or ended (reset). */
 void links_incoming(struct links *l, uint32_t from_node, uint64_t incarnation, bool open);
-/* Peers' positions, for rule F27: the highest journal position that (node, lane, incarnation) acknowledged to us. Both ride in liveness records. */
-void links_set_journal_position(struct links *l, uint64_t durable);
-uint64_t links_peer_position(const struct links *l, uint32_t node, uint64_t *incarnation);
-/* From the server, at a peer's hello: false if this incarnation of the peer was seen in another life (its data folder was put back). life 0: not told, true. */
-bool links_peer_life(struct links *l, uint32_t node, uint64_t incarnation, uint64_t life);
+
+/* ---- rule F27: what is remembered of a peer's lane (links_memory.c) ---- */
+struct links_memory {
+    uint32_t node, lane;
+    uint64_t incarnation;          /* the highest that came */
+    uint64_t life;                 /* its random number; 0: not told */
+    uint64_t position;             /* the highest position of its journal that it told, in that incarnation or (of the same journal) before */
+};
+/* NULL: nothing. Valid until the next links_remember(). */
+const struct links_memory *links_recall(const struct links *l, uint32_t node, uint32_t lane);
+/* Takes over what is newer than what is remembered. noted: it comes from this lane's journal and need not be written again. */
+void links_remember(struct links *l, const struct links_memory *m, bool noted);
+/* Gives to `write` what changed since it was last given and should be written now. rides: a flush comes anyway (then at most every 20 ms); else only what has stood still
+ * for a second, or waited for ten. */
+void links_write_memory(struct links *l, bool rides, void (*write)(void *arg, const struct links_memory *m), void *arg);
 
 struct links_stats { uint64_t frames_sent, frames_received, records_sent, records_received, bytes_sent, bytes_received, reconnects, queued; };
 void links_stats(const struct links *l, struct links_stats *out);

@@ -14,7 +14,8 @@ enum {
     LINKS_CUT = LINKS_FRAME_BYTES,      /* longer records go in chunks, which costs a second checksum and a copy: the batches of a busy producer pass whole */
     LINKS_COUNTERS = 256,
     LINKS_BACKOFF_MIN_MS = 20, LINKS_BACKOFF_MAX_MS = 500, LINKS_BACKOFF_REFUSED_MS = 2000,
-    LINKS_HELLO_MS = 1000               /* patience for connecting and the hello */
+    LINKS_HELLO_MS = 1000,              /* patience for connecting and the hello */
+    LINKS_MEMORY_MAX = 64 * 64          /* peers' lanes remembered: as many as nodes and lanes there may be */
 };
 
 struct links_peer;
@@ -79,11 +80,14 @@ struct links_peer {
     uint32_t whole_len, whole_have;
     uint64_t whole_id;
 
-    uint64_t position, position_incarnation; /* F27 */
-    uint64_t life, life_incarnation;
-    uint64_t acked_position;       /* our position that the peer told to have seen */
     int64_t clock_offset_ms;
     bool clock_known;
+};
+
+struct links_remembered {
+    struct links_memory m;
+    bool due;                      /* changed since it was last written */
+    uint64_t changed_ms, due_ms;   /* when it last changed, and when it did first since it was written */
 };
 
 struct links {
@@ -95,7 +99,9 @@ struct links {
     struct link_send *ended, **ended_tail;
     struct link_entry *table;
     uint64_t tick_ns, late_ns;
-    uint64_t journal_position;
+    struct links_remembered *memory;
+    unsigned n_memory, n_due;      /* in all; not written down yet */
+    uint64_t ride_after_ms;
     unsigned conns;
     bool closing;
     struct links_stats stats;
@@ -111,6 +117,9 @@ void links_peer_wake(struct links_peer *p);
 /* Ends a send later in this turn, outside its starter. */
 void links_end_send(struct links *l, struct link_send *s, int status);
 void links_finish_sends(struct link_send *list, int status);
+/* A frame came that tells a position. */
+void links_told(struct links *l, const struct links_origin *from);
+void links_send_alive(struct links_peer *p);
 /* Re-evaluates whether the peer is up and tells it. */
 void links_judge(struct links_peer *p, bool by_reset);
 

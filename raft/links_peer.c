@@ -205,7 +205,8 @@ static void send_frame(struct links_peer *p)
             f->done_tail = &s->next;
         }
     }
-    frame_header_encode(f->buf, FRAME_LINK, 0, NULL, 0, (uint32_t)n);
+    /* The position as of now covers every result in the frame: what is acknowledged was durable before its result was made. */
+    frame_header_encode(f->buf, FRAME_LINK, l->o.position != NULL ? l->o.position(l->o.arg) : 0, NULL, 0, (uint32_t)n);
     for (unsigned i = 0; i < f->n_iov; i++) {
         if (f->iov[i].iov_base == NULL) {
             f->iov[i].iov_base = f->buf + f->at[i];
@@ -283,8 +284,7 @@ static void conn_hello_reply(struct links_peer *p, const struct frame *f)
     p->sent_ns = 0;
     p->alive_turn = 0;
     /* The first liveness record goes at once: the peer learns that we are there. */
-    links_post(l, p->node, &(struct link_message){.type = LINK_ALIVE, .from = l->o.node_id, .to = p->node, .a = l->journal_position, .b = p->position,
-                                                  .c = l->o.incarnation, .d = env_wall_ms(l->o.env)});
+    links_send_alive(p);
     links_judge(p, false);
 }
 
@@ -352,6 +352,7 @@ static void conn_connected(struct env_conn *ec, int status)
     hello.to_lane = l->o.lane;
     hello.prior_end = l->o.prior_end;
     hello.life = l->o.life;
+    hello.born = l->o.born;
     hello.to_node = p->node;
     hello.features = 1;
     size_t n;

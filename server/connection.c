@@ -293,7 +293,7 @@ static bool may_take(const struct connection *c)
            env_conn_unsent(&c->conn) < CONNECTION_UNSENT_MAX;
 }
 
-struct link_frame { struct env_msg msg; struct lane *to; uint32_t node; void *payload; size_t len; };
+struct link_frame { struct env_msg msg; struct lane *to; struct links_origin from; void *payload; size_t len; };
 
 static void link_arrived(struct env_msg *m)
 {
@@ -301,8 +301,8 @@ static void link_arrived(struct env_msg *m)
     struct lane *l = lf->to;
     if (l->groups == NULL || l->closing) {
         free(lf->payload);
-    } else if (links_receive(groups_links(l->groups), lf->node, lf->payload, lf->len) != 0 && log_limit_ok(&l->limit_protocol, env_now_ms(l->env), 10, 10000)) {
-        log_warn(&l->log, "malformed link frame", "from=%u", lf->node);
+    } else if (links_receive(groups_links(l->groups), &lf->from, lf->payload, lf->len) != 0 && log_limit_ok(&l->limit_protocol, env_now_ms(l->env), 10, 10000)) {
+        log_warn(&l->log, "malformed link frame", "from=%u", lf->from.node);
     }
     free(lf);
 }
@@ -311,6 +311,7 @@ static void take_link(struct connection *c, struct frame *f)
 {
     struct lane *to = c->lane->node->lanes[c->to_lane];
     size_t len = f->payload_len;
+    struct links_origin from = {.node = c->peer_node, .lane = c->peer_lane, .incarnation = c->peer_incarnation, .position = f->correlation};
     void *payload = frame_take_payload(&c->reader, f);
     if (payload == NULL) {
         connection_refuse(c, SLUICE_E_PROTOCOL, f->correlation, "a link frame without payload");
@@ -319,13 +320,13 @@ static void take_link(struct connection *c, struct frame *f)
     if (to == c->lane) {
         if (to->groups == NULL || to->closing) {
             free(payload);
-        } else if (links_receive(groups_links(to->groups), c->peer_node, payload, len) != 0) {
+        } else if (links_receive(groups_links(to->groups), &from, payload, len) != 0) {
             connection_refuse(c, SLUICE_E_PROTOCOL, f->correlation, "malformed link records");
         }
         return;
     }
     struct link_frame *lf = xcalloc(1, sizeof *lf);
-    *lf = (struct link_frame){ .to = to, .node = c->peer_node, .payload = payload, .len = len };
+    *lf = (struct link_frame){ .to = to, .from = from, .payload = payload, .len = len };
     env_post(to->env, &lf->msg, link_arrived);
 }
 

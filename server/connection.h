@@ -58,6 +58,7 @@ struct connection {
     /* peers */
     uint32_t peer_node;
     uint64_t peer_incarnation;
+    uint32_t peer_lane;
     unsigned to_lane;
     bool told_links;              /* links_incoming(open) was said */
 };

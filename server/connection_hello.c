@@ -16,9 +16,8 @@ struct hello_check {
     struct env_msg msg;
     struct connection *conn;
     struct lane *home, *to;
-    uint32_t node;
-    uint64_t incarnation, life, prior_end, correlation;
-    bool same_lane; /* the peer's lane has the number of ours, of as many */
+    uint32_t node, lane;
+    uint64_t incarnation, life, prior_end, born, correlation;
     int code;
     char why[160];
 };
@@ -51,37 +50,37 @@ static void check_peer(struct hello_check *h)
 {
     struct lane *l = h->to;
     h->code = 0;
-    if (l->groups == NULL || l->closing) {
+    if (!l->serving || l->closing) { /* what the journals of its node remember is not here before */
         h->code = SLUICE_E_NOT_READY;
         snprintf(h->why, sizeof h->why, "the node is starting or stopping");
         return;
     }
     struct links *links = groups_links(l->groups);
-    uint64_t known = 0;
-    uint64_t position = links_peer_position(links, h->node, &known);
+    const struct links_memory *m = links_recall(links, h->node, h->lane);
+    uint64_t known = m != NULL ? m->incarnation : 0, position = m != NULL ? m->position : 0;
     if (known > h->incarnation) {
         h->code = SLUICE_E_OLDER_COPY;
         snprintf(h->why, sizeof h->why, "older disk copy: life %llu of node %u, but life %llu was seen", (unsigned long long)h->incarnation, h->node, (unsigned long long)known);
         return;
     }
-    /* A node that came back with an empty disk was given new raft ids by the controller: what its earlier lives acknowledged is void. */
+    /* A node that came back with an empty disk was given new raft ids by the controller: what its earlier lives acknowledged is void. It says so itself, as the map here may be
+     * old; an older copy says when the copied disk was new, and of the lives since then something is known here, or nothing of it was acknowledged to this lane. A lane that is
+     * new there has no life before (its node refuses to start if the journal of an old one is gone). */
     const struct map_node *node = l->map != NULL ? cluster_map_node(l->map, h->node) : NULL;
-    bool renewed = node != NULL && node->blank_since > known;
-    /* Positions are of one journal: with another number of lanes over there they cannot be compared. A lane that is new there has no life before (its node refuses to start if
-     * the journal of an old one is gone). */
-    bool comparable = h->same_lane && h->prior_end != 0;
-    if (known != 0 && known < h->incarnation && !renewed && comparable && h->prior_end < position) {
+    bool renewed = h->prior_end == 0 || h->born > known || (node != NULL && node->blank_since > known);
+    if (known != 0 && known < h->incarnation && !renewed && h->prior_end < position) {
         h->code = SLUICE_E_OLDER_COPY;
         snprintf(h->why, sizeof h->why, "older disk copy: the journal of node %u ended at %llu, but had acknowledged up to %llu", h->node, (unsigned long long)h->prior_end,
                  (unsigned long long)position);
         return;
     }
     /* A folder that was put back to where it stood before its last start begins that incarnation a second time: the number alone does not tell. */
-    if (!links_peer_life(links, h->node, h->incarnation, h->life)) {
+    if (known == h->incarnation && m != NULL && m->life != 0 && h->life != 0 && m->life != h->life) {
         h->code = SLUICE_E_OLDER_COPY;
         snprintf(h->why, sizeof h->why, "older disk copy: node %u began its life %llu twice", h->node, (unsigned long long)h->incarnation);
         return;
     }
+    links_remember(links, &(struct links_memory){ .node = h->node, .lane = h->lane, .incarnation = h->incarnation, .life = h->life, .position = renewed ? 0 : position }, false);
     links_incoming(links, h->node, h->incarnation, true);
 }
 
@@ -182,12 +181,17 @@ static void hello_peer(struct connection *c, const Sluice__Hello *m, uint64_t co
     }
     c->peer_node = m->node_id;
     c->peer_incarnation = m->incarnation;
+    c->peer_lane = m->lane;
     c->formed = named && id->formed;
     c->reader.message_max = FRAME_MESSAGE_MAX;
     if (m->to_lane == PEER_CONTROL_LANE) {
         c->state = CONNECTION_PEER_CONTROL;
         l->metrics.peer_connections++;
         send_reply(c, correlation);
+        return;
+    }
+    if (m->lane >= LANES_MAX || m->node_id > UINT16_MAX) {
+        connection_refuse(c, SLUICE_E_REFUSED, correlation, "no such node or lane");
         return;
     }
     if (!c->formed || !l->serving) {
@@ -197,8 +201,8 @@ static void hello_peer(struct connection *c, const Sluice__Hello *m, uint64_t co
     c->reader.payload_max = FRAME_PAYLOAD_MAX;
     c->to_lane = m->to_lane % l->node->n_lanes;
     struct hello_check *h = xcalloc(1, sizeof *h);
-    *h = (struct hello_check){ .conn = c, .home = l, .to = l->node->lanes[c->to_lane], .node = m->node_id, .incarnation = m->incarnation, .life = m->life, .prior_end = m->prior_end,
-                               .correlation = correlation, .same_lane = m->lanes == l->node->n_lanes && m->lane == c->to_lane };
+    *h = (struct hello_check){ .conn = c, .home = l, .to = l->node->lanes[c->to_lane], .node = m->node_id, .lane = m->lane, .incarnation = m->incarnation, .life = m->life,
+                               .prior_end = m->prior_end, .born = m->born, .correlation = correlation };
     if (h->to == l) {
         check_peer(h);
         finish_peer(h);

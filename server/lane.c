@@ -135,7 +135,7 @@ static void open_storage(struct lane *l)
     }
     struct groups_options go = {
         .env = l->env, .journal = l->journal, .node_id = n->identity.node_id, .lane = l->number, .lanes = n->n_lanes, .incarnation = n->identity.incarnation, .life = n->identity.life,
-        .prior_end = l->recovered->prior_end, .heartbeat_ms = (unsigned)s->heartbeat_ms, .election_ms = (unsigned)s->election_ms,
+        .prior_end = l->recovered->prior_end, .born = n->formed.join_incarnation, .heartbeat_ms = (unsigned)s->heartbeat_ms, .election_ms = (unsigned)s->election_ms,
         .in_flight_bytes = (uint32_t)s->in_flight, .snapshot_bytes = s->snapshot_bytes,
         .trailing_bytes = s->trailing_bytes, .seed_bytes_per_s = s->seed_rate, .memory_max = s->memory / 2 / n->n_lanes, .silence_ms = (unsigned)s->silence_ms, .test_disable = s->test_disable_raft,
         .arg = l, .stray = stray, .peer_changed = peer_changed, .refused = refused
@@ -165,7 +165,6 @@ static void tick(struct env_timer *t)
     note_clock_step(l);
     env_timer_start_ms(&l->tick, LANE_TICK_MS);
     l->ticks++;
-    links_set_journal_position(groups_links(l->groups), journal_durable(l->journal));
     bool retention = l->ticks % (LANE_RETENTION_MS / LANE_TICK_MS) == 0;
     for (struct shard *s = l->shards; s != NULL; s = s->next) {
         shard_tick(s);
@@ -338,15 +337,22 @@ void lane_status_changed(struct lane *l)
 
 /* ---- serving ---- */
 
-struct serve { unsigned n; struct lane_route routes[]; };
+struct serve { size_t n, n_notes; struct lane_route *routes; struct lane_note *notes; };
 
 static void serve_here(struct lane *l, void *arg)
 {
     struct serve *s = arg;
     struct node *n = l->node;
-    for (unsigned i = 0; i < s->n; i++) {
+    for (size_t i = 0; i < s->n; i++) {
         routes_set(&l->routes, s->routes[i].group, s->routes[i].lane, NULL, 0);
     }
+    for (size_t i = 0; i < s->n_notes; i++) { /* of the peers' lanes that call this one; with more lanes than before, another may have known them */
+        if (groups_note_lane(&s->notes[i].note) % n->n_lanes == l->number) {
+            groups_take_note(l->groups, &s->notes[i].note, s->notes[i].lane == l->number);
+        }
+    }
+    free(s->routes);
+    free(s->notes);
     free(s);
     if (env_timer_init(l->env, &l->tick, tick) != 0 || env_timer_init(l->env, &l->status_timer, status_due) != 0) {
         env_fatal(l->env, ENV_EXIT_MEMORY, "no timers");
@@ -375,11 +381,12 @@ static void serve_here(struct lane *l, void *arg)
     lane_run(n->lanes[0], tell_serving, NULL);
 }
 
-void lane_serve(struct lane *l, const struct lane_route *all, size_t n_all)
+void lane_serve(struct lane *l, const struct lane_route *all, size_t n_all, const struct lane_note *notes, size_t n_notes)
 {
-    struct serve *s = xmalloc(sizeof *s + n_all * sizeof s->routes[0]);
-    s->n = (unsigned)n_all;
-    memcpy(s->routes, all, n_all * sizeof s->routes[0]);
+    struct serve *s = xcalloc(1, sizeof *s);
+    *s = (struct serve){ .n = n_all, .n_notes = n_notes, .routes = xcalloc(n_all + 1, sizeof *s->routes), .notes = xcalloc(n_notes + 1, sizeof *s->notes) };
+    memcpy(s->routes, all, n_all * sizeof *s->routes);
+    memcpy(s->notes, notes, n_notes * sizeof *s->notes);
     lane_run(l, serve_here, s);
 }
 

@@ -96,8 +96,10 @@ int lane_start(struct lane *l);
 
 /* The functions below post to the lane and are called on lane 0's thread. */
 struct lane_route { uint64_t group; unsigned lane; };
-/* Every lane opened: open recovered replicas, accept connections; then node_lane_serving(). all: where the replicas of the whole node lie (copied). */
-void lane_serve(struct lane *l, const struct lane_route *all, size_t n_all);
+struct lane_note { struct recovered_note note; unsigned lane; };
+/* Every lane opened: open recovered replicas, accept connections; then node_lane_serving(). all, notes: where the replicas of the whole node lie, and what its journals remember of
+ * peers (both copied). */
+void lane_serve(struct lane *l, const struct lane_route *all, size_t n_all, const struct lane_note *notes, size_t n_notes);
 void lane_map(struct lane *l, struct cluster_map *map);  /* takes over a reference */
 void lane_stop(struct lane *l);                          /* hand leaderships over; then node_lane_quiet() */
 void lane_drain(struct lane *l);                         /* close shards and connections; then node_lane_drained() */

@@ -195,10 +195,13 @@ void node_lane_opened(struct node *n)
     if (++n->lanes_opened < n->n_lanes || !check_lanes(n)) {
         return;
     }
-    size_t count = 0;
+    size_t count = 0, n_notes = 0;
     for (unsigned i = 0; i < n->n_lanes; i++) {
         count += n->lanes[i]->recovered->n_groups;
+        n_notes += n->lanes[i]->recovered->n_notes;
     }
+    struct lane_note *notes = xcalloc(n_notes + 1, sizeof *notes);
+    n_notes = 0;
     struct lane_route *routes = xcalloc(count + 1, sizeof *routes);
     size_t k = 0;
     for (unsigned i = 0; i < n->n_lanes; i++) {
@@ -208,11 +211,15 @@ void node_lane_opened(struct node *n)
                 routes[k++] = (struct lane_route){ .group = r->groups[g].group, .lane = i };
             }
         }
+        for (size_t g = 0; g < r->n_notes; g++) {
+            notes[n_notes++] = (struct lane_note){ .note = r->notes[g], .lane = i };
+        }
     }
     for (unsigned i = 0; i < n->n_lanes; i++) {
-        lane_serve(n->lanes[i], routes, k);
+        lane_serve(n->lanes[i], routes, k, notes, n_notes);
     }
     free(routes);
+    free(notes);
 }
 
 static void open_lanes(struct node *n)

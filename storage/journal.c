@@ -208,6 +208,7 @@ static void put(struct journal *j, struct journal_append *a, struct jf_dirent *d
         u->cap_records = u->cap_records > 0 ? 2 * u->cap_records : 64;
         u->records = xrealloc(u->records, u->cap_records * sizeof *u->records);
     }
+    u->acknowledges = u->acknowledges || (d->kind < JOURNAL_NOTE && (d->flags & JF_CARRIED) == 0);
     u->records[u->n++] = (struct unit_record){.data = r->data, .parts = a->parts, .n_parts = a->n_parts, .len = r->len};
     u->body += jf_record_length(r->len);
     u->payload += r->len;
@@ -307,6 +308,9 @@ void journal_append(struct journal *j, struct journal_append *a)
     if (r->kind == JOURNAL_ENTRY) {
         group_get(j, r->group)->last_index = r->index;
     }
+    if (r->kind != JOURNAL_NOTE && j->ride != NULL) {
+        j->ride(j->owner);
+    }
 }
 
 static void ready_turn(struct env_task *t)
@@ -362,6 +366,11 @@ uint64_t journal_flush_ns(const struct journal *j)
     return max_u64(waits, j->recent_flush_ns);
 }
 
+uint64_t journal_acknowledged(const struct journal *j)
+{
+    return j->acknowledged;
+}
+
 static void space_work(struct env_job *job)
 {
     struct segment_job *s = container_of(job, struct segment_job, job);
@@ -400,11 +409,12 @@ bool journal_space(const struct journal *j)
     return room > j->grown + j->backlog + j->o.reserve;
 }
 
-void journal_set_owner(struct journal *j, void *arg, journal_needs_fn needs, journal_moved_fn moved)
+void journal_set_owner(struct journal *j, void *arg, journal_needs_fn needs, journal_moved_fn moved, journal_ride_fn ride)
 {
     j->owner = arg;
     j->needs = needs;
     j->moved = moved;
+    j->ride = ride;
 }
 
 void journal_stats(const struct journal *j, struct journal_stats *out)

@@ -43,7 +43,7 @@ enum journal_kind {
                            * index are not needed for Raft any more */
     JOURNAL_TRIM = 6,     /* state: `a` = first offset kept */
     JOURNAL_GROUP = 7,    /* state: the group lives here; `a` = raft id; bytes: caller's (first configuration and so on); b = 1: removed for ever */
-    JOURNAL_NOTE = 8      /* state of the lane itself (group 0), `a` = which note (a small number): bytes: caller's; the highest `number` per note counts */
+    JOURNAL_NOTE = 8      /* state of the lane itself (group 0), `a` = which note; index, term, `b` and bytes: the caller's; the highest `number` per note counts */
 };
 
 struct journal_record {
@@ -124,7 +124,7 @@ struct recovered_group {
     size_t n_batches;
 };
 struct recovered_note {
-    uint64_t note, b;                  /* JOURNAL_NOTE's `a` and `b` */
+    uint64_t note, index, term, b;     /* JOURNAL_NOTE's `a`, and the rest of it */
     struct place place;                /* its bytes: journal_read_blocking() */
 };
 struct recovered {
@@ -158,6 +158,9 @@ uint64_t journal_end(const struct journal *j);
 uint64_t journal_durable(const struct journal *j);
 /* How long a flush takes lately, in ns, for time-outs: the slowest of the last few, and at least what the one that is being written has taken already. 0: none yet. */
 uint64_t journal_flush_ns(const struct journal *j);
+/* Where the newest durable flush ends that holds more than notes and copies of the journal's own: what this journal can be held to have acknowledged (rule F27). Notes must not
+ * move it: nodes note this of each other, and would keep each other awake for ever. */
+uint64_t journal_acknowledged(const struct journal *j);
 /* False: refuse new data (SLUICE_E_NO_SPACE); state records still go. Becomes true again by itself when there is room. */
 bool journal_space(const struct journal *j);
 
@@ -171,8 +174,10 @@ struct journal_needs {
 typedef void (*journal_needs_fn)(void *arg, uint64_t group, struct journal_needs *out);
 /* When a record was carried to another segment: the owner moves its locators. old and new lie in different segments. */
 typedef void (*journal_moved_fn)(void *arg, const struct journal_record *r, const struct place *from, const struct place *to);
-/* The lane sets both before the first append. */
-void journal_set_owner(struct journal *j, void *arg, journal_needs_fn needs, journal_moved_fn moved);
+/* A record other than a note was just appended, so a flush comes anyway: the owner may append notes that go along with it. */
+typedef void (*journal_ride_fn)(void *arg);
+/* The lane sets them before the first append; each may be NULL. */
+void journal_set_owner(struct journal *j, void *arg, journal_needs_fn needs, journal_moved_fn moved, journal_ride_fn ride);
 /* Looks for sealed segments that can be freed or carried forward, a bounded step at a time; call it every second or so. Order per segment: trims
  * and carried copies durable -> free record durable -> no pins -> to the pool. */
 void journal_collect(struct journal *j);

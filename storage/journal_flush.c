@@ -19,7 +19,7 @@ struct unit *unit_add(struct journal *j, enum unit_kind kind, struct segment *s)
         u = xcalloc(1, sizeof *u);
     }
     u->kind = kind;
-    u->closed = u->submitted = false;
+    u->closed = u->submitted = u->acknowledges = false;
     u->segment = s;
     u->pos = kind == UNIT_HEADER ? 0 : s->tail;
     u->length = 0;
@@ -220,6 +220,7 @@ static void unit_done(struct journal *j, struct unit *u)
         s->header_durable = true;
     } else {
         j->durable = u->position + u->length;
+        j->acknowledged = u->acknowledges ? j->durable : j->acknowledged;
         j->durable_segment = s->number;
         j->durable_pos = (uint32_t)(u->pos + u->length);
     }

@@ -100,6 +100,7 @@ struct unit {
     enum unit_kind kind;
     bool closed;                  /* takes no more records */
     bool submitted;
+    bool acknowledges;            /* holds more than notes and what the journal writes for itself */
     struct segment *segment;
     uint32_t pos;                 /* in the file */
     uint64_t length;              /* bytes, when closed */
@@ -168,6 +169,7 @@ struct journal {
     struct journal_append *ready_head, *ready_tail; /* barriers that have nothing to wait for */
     uint64_t end;                 /* of what was appended */
     uint64_t durable;             /* journal position */
+    uint64_t acknowledged;        /* journal_acknowledged() */
     uint64_t durable_segment;     /* the same as a place */
     uint32_t durable_pos;
     uint64_t vouched;             /* what the newest block written vouches for */
@@ -202,6 +204,7 @@ struct journal {
     void *owner;
     journal_needs_fn needs;
     journal_moved_fn moved;
+    journal_ride_fn ride;
     size_t collect_cursor;
     struct carry *carry;
     struct carried *carried;       /* copies being made or on their way */

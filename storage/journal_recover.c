@@ -314,7 +314,7 @@ static int recover(struct journal *j, struct recovery *r)
     }
     r->rec->blank = !begun;
     r->rec->prior_end = j->end;
-    j->durable = j->end;
+    j->durable = j->acknowledged = j->end;
     /* F3: what recovery read may still be only in the page cache. Nothing leaves this function before it is on the disk. */
     for (size_t i = 0; i < j->n_segments && e == 0 && !rule_off(j, JOURNAL_RULE_F3); i++) {
         if (j->segments[i]->footer_pos == 0) {

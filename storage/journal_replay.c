@@ -300,7 +300,7 @@ int replay_run(struct journal *j, struct replay *r, struct recovered *rec)
         if (!load_state(j, s)) {
             continue; /* a damaged note is as good as none; what it said is asked for again */
         }
-        rec->notes[rec->n_notes++] = (struct recovered_note){.note = j->notes[i].note, .b = s->d.b, .place = state_place(s)};
+        rec->notes[rec->n_notes++] = (struct recovered_note){.note = j->notes[i].note, .index = s->d.index, .term = s->d.term, .b = s->d.b, .place = state_place(s)};
     }
     if (rec->n_notes > 1) {
         qsort(rec->notes, rec->n_notes, sizeof *rec->notes, compare_notes);

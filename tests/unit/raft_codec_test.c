@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@
 #include "proto/base.h"
 #include "proto/crc32c.h"
 #include "proto/error.h"
+#include "proto/frame.h"
 #include "raft/link_codec.h"
 
 static struct link_entry table[LINK_ENTRIES_MAX];
@@ -108,8 +110,38 @@ static void refuses(void **state)
     assert_int_equal(link_record_decode(&out, buf, n, table), -SLUICE_E_PROTOCOL);
 }
 
+/* The bytes of tests/golden/frame_link.hex: a frame's header carries the sender's journal position, its records follow. */
+static void golden(void **state)
+{
+    (void)state;
+    uint8_t want[FRAME_HEADER_SIZE + LINK_HEADER_SIZE], got[sizeof want];
+    FILE *f = fopen(SLUICE_GOLDEN_DIR "/frame_link.hex", "r");
+    assert_non_null(f);
+    char line[200];
+    size_t n = 0;
+    while (fgets(line, sizeof line, f) != NULL) {
+        unsigned byte;
+        int used;
+        for (const char *p = line; sscanf(p, "%2x%n", &byte, &used) == 1; p += used) {
+            assert_true(n < sizeof want);
+            want[n++] = (uint8_t)byte;
+        }
+    }
+    fclose(f);
+    assert_int_equal(n, sizeof want);
+    frame_header_encode(got, FRAME_LINK, 0x1122334455667788u, NULL, 0, LINK_HEADER_SIZE);
+    link_record_encode(&(struct link_message){.type = LINK_ALIVE, .from = 1, .to = 2, .d = 0x0198a2b3c4d5u}, NULL, 0, got + FRAME_HEADER_SIZE);
+    assert_memory_equal(got, want, n);
+    struct frame_header h;
+    struct link_message m;
+    assert_int_equal(frame_header_decode(&h, want), 0);
+    assert_true(frame_message_ok(want, NULL, 0) && h.kind == FRAME_LINK && h.correlation == 0x1122334455667788u && h.payload_len == LINK_HEADER_SIZE);
+    assert_int_equal(link_record_decode(&m, want + FRAME_HEADER_SIZE, LINK_HEADER_SIZE, table), LINK_HEADER_SIZE);
+    assert_true(m.type == LINK_ALIVE && m.from == 1 && m.to == 2 && m.d == 0x0198a2b3c4d5u);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(known_checksums), cmocka_unit_test(refuses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(known_checksums), cmocka_unit_test(refuses), cmocka_unit_test(golden)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

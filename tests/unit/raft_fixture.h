@@ -260,7 +260,8 @@ static inline void server_read(struct env_conn *ec, void *data, ssize_t n)
             links_incoming(groups_links(c->node->gs), c->from, c->incarnation, true);
         } else if (f.kind == FRAME_LINK && c->from != 0) {
             size_t len = f.payload_len;
-            if (links_receive(groups_links(c->node->gs), c->from, frame_take_payload(&c->reader, &f), len) != 0) {
+            struct links_origin from = {.node = c->from, .incarnation = c->incarnation, .position = f.correlation};
+            if (links_receive(groups_links(c->node->gs), &from, frame_take_payload(&c->reader, &f), len) != 0) {
                 server_end(c);
                 return;
             }

@@ -58,6 +58,8 @@ static void on_changed(void *arg, uint32_t node, bool up, bool by_reset)
     }
 }
 
+static uint64_t own_position; /* of end 0 */
+static uint64_t tell_position(void *arg) { return ((struct end *)arg)->at == 0 ? own_position : 0; }
 static unsigned silence_ms[2]; /* 0: the default */
 
 /* The fixture's server works on a node; it needs only the links. */
@@ -71,7 +73,7 @@ static void end_main(struct env *env, void *arg)
     n->env = env;
     n->closed = false;
     struct links_options o = {.env = env, .cluster_id = {1}, .node_id = e->at + 1, .lanes = 1, .incarnation = ++n->incarnation, .arg = e, .silence_ms = silence_ms[e->at],
-                              .receive = on_receive, .peer_changed = on_changed};
+                              .receive = on_receive, .peer_changed = on_changed, .position = tell_position};
     CHECK(links_open(&e->l, &o) == 0);
     shells[e->at].links = e->l;
     n->gs = &shells[e->at];
@@ -242,23 +244,82 @@ STORY(a_late_loop_accuses_nobody)
     silence_ms[1] = 0;
 }
 
-/* Positions and clocks ride in the liveness records (F27). */
+struct written { unsigned n; struct links_memory m[8]; };
+static void write_memory(void *arg, const struct links_memory *m)
+{
+    struct written *w = arg;
+    w->m[w->n++ % 8] = *m;
+}
+
+/* Every frame tells the sender's position as of when it is made; the receiver remembers it for the lane and incarnation that said hello, and gives out what should be
+ * written: with a flush that comes anyway, at most every 20 ms, or by itself when it has stood still for a second or waited for ten (F27). Clocks ride in the liveness records. */
 STORY(positions)
 {
     struct world *w = two_ends(36);
-    links_set_journal_position(ends[0].l, 12345);
+    struct links *l = ends[1].l;
     run_ms(w, 1000);
-    uint64_t incarnation;
-    CHECK(links_peer_position(ends[1].l, 1, &incarnation) == 12345 && incarnation == 1);
-    /* One incarnation has one life; a later one may have another; who does not tell is believed. */
-    CHECK(links_peer_life(ends[1].l, 1, 2, 77) && links_peer_life(ends[1].l, 1, 2, 77));
-    CHECK(!links_peer_life(ends[1].l, 1, 2, 78) && links_peer_life(ends[1].l, 1, 2, 0));
-    CHECK(links_peer_life(ends[1].l, 1, 3, 78) && !links_peer_life(ends[1].l, 1, 3, 77));
     int64_t offset;
-    CHECK(links_clock_offset(ends[1].l, 1, &offset));
+    CHECK(links_clock_offset(l, 1, &offset));
     struct env *env = w->nodes[1].env;
     offset += (int64_t)env_now_ms(env) - (int64_t)env_wall_ms(env);
     CHECK(offset >= -5 && offset <= 5);
+    struct written out = {0};
+    const struct links_memory *m = links_recall(l, 1, 0);
+    CHECK(m == NULL);
+    own_position = 100; /* nobody told the lane of the peer's hello yet: frames alone prove nothing */
+    run_ms(w, 200);
+    CHECK(links_recall(l, 1, 0) == NULL);
+    links_remember(l, &(struct links_memory){.node = 1, .lane = 0, .incarnation = 1, .life = 77}, false);
+    links_remember(l, &(struct links_memory){.node = 1, .lane = 3, .incarnation = 1, .life = 77, .position = 9}, true); /* found in the journal */
+    run_ms(w, 200);
+    m = links_recall(l, 1, 0);
+    CHECK(m->position == 100 && m->incarnation == 1 && m->life == 77 && links_recall(l, 1, 3)->position == 9);
+    links_write_memory(l, false, write_memory, &out);
+    CHECK(out.n == 0);
+    links_write_memory(l, true, write_memory, &out);
+    CHECK(out.n == 1 && out.m[0].node == 1 && out.m[0].lane == 0 && out.m[0].position == 100 && out.m[0].life == 77);
+    links_write_memory(l, true, write_memory, &out);
+    CHECK(out.n == 1); /* written once */
+
+    /* The frame that brings a message brings the position of that moment, not that of the last liveness record. */
+    own_position = 200;
+    links_post(ends[0].l, 2, &(struct link_message){.type = LINK_APPEND_RESULT, .group = 5, .a = 1});
+    unsigned before = ends[1].received;
+    for (unsigned k = 0; ends[1].received == before; k++) {
+        run_ms(w, 1);
+        CHECK(k < 30);
+    }
+    CHECK(links_recall(l, 1, 0)->position == 200);
+    run_ms(w, 100);
+    links_write_memory(l, true, write_memory, &out);
+    CHECK(out.n == 2 && out.m[1].position == 200);
+    own_position = 201;
+    links_post(ends[0].l, 2, &(struct link_message){.type = LINK_APPEND_RESULT, .group = 5, .a = 2});
+    run_ms(w, 5);
+    links_write_memory(l, true, write_memory, &out);
+    CHECK(out.n == 2 && links_recall(l, 1, 0)->position == 201); /* too soon to ride again */
+    run_ms(w, 1100);
+    links_write_memory(l, false, write_memory, &out);
+    CHECK(out.n == 3 && out.m[2].position == 201);
+    run_ms(w, 20000);
+    links_write_memory(l, false, write_memory, &out);
+    CHECK(out.n == 3);
+    /* A peer that is never quiet is written at times. */
+    for (unsigned k = 0; k < 200; k++) {
+        own_position++;
+        run_ms(w, 100);
+        links_write_memory(l, false, write_memory, &out);
+    }
+    CHECK(out.n == 4);
+
+    /* A later incarnation takes the place of an earlier one, never the other way round; of one incarnation the higher position counts. */
+    links_remember(l, &(struct links_memory){.node = 1, .lane = 0, .incarnation = 3, .life = 78, .position = 5}, false);
+    CHECK(m->incarnation == 3 && m->life == 78 && m->position == 5);
+    links_remember(l, &(struct links_memory){.node = 1, .lane = 0, .incarnation = 2, .life = 79, .position = 500}, false);
+    links_remember(l, &(struct links_memory){.node = 1, .lane = 0, .incarnation = 3, .life = 80, .position = 4}, false);
+    CHECK(m->incarnation == 3 && m->life == 78 && m->position == 5);
+    run_ms(w, 500);
+    CHECK(m->position == 5); /* what comes on a connection of the first incarnation is not about this one */
 }
 
 /* One chunk that is the whole record already, with `inside` as that record. */
@@ -269,7 +330,7 @@ static int receive_whole(struct links *l, uint64_t id, const void *inside, uint3
     uint8_t *frame = xmalloc(LINK_HEADER_SIZE + n);
     link_record_encode(&m, &part, 1, frame);
     memcpy(frame + LINK_HEADER_SIZE, inside, n);
-    return links_receive(l, 1, frame, LINK_HEADER_SIZE + n);
+    return links_receive(l, &(struct links_origin){.node = 1, .incarnation = 1}, frame, LINK_HEADER_SIZE + n);
 }
 
 /* What chunks join to is a record, never again a chunk: a peer cannot make us recurse. Nor may a chunk lie beyond its record. */
@@ -305,7 +366,7 @@ STORY(chunks_of_chunks_are_refused)
         uint8_t *frame = xmalloc(LINK_HEADER_SIZE + sizeof ordinary);
         link_record_encode(&m, &(struct iovec){ordinary, sizeof ordinary}, 1, frame);
         memcpy(frame + LINK_HEADER_SIZE, ordinary, sizeof ordinary);
-        CHECK(links_receive(l, 1, frame, LINK_HEADER_SIZE + sizeof ordinary) == SLUICE_E_PROTOCOL);
+        CHECK(links_receive(l, &(struct links_origin){.node = 1, .incarnation = 1}, frame, LINK_HEADER_SIZE + sizeof ordinary) == SLUICE_E_PROTOCOL);
     }
     CHECK(receive_whole(l, 10, ordinary, sizeof ordinary) == 0); /* the link itself is none the worse */
 }
@@ -326,7 +387,7 @@ static int receive_two(struct links *l, uint64_t a, uint32_t first, uint32_t sec
         link_record_encode(&m, &(struct iovec){payload, lengths[i]}, 1, at);
         at = payload + lengths[i];
     }
-    return links_receive(l, 1, frame, n);
+    return links_receive(l, &(struct links_origin){.node = 1, .incarnation = 1}, frame, n);
 }
 
 /* What arrived in one piece is not copied: the receiver of a frame's last record may keep the frame's memory, if little else is in it. */

@@ -140,7 +140,7 @@ static inline void world_main(struct env *env, void *arg)
     CHECK(env_dir_sync(env, "/") == 0);
     w->open_error = journal_open(&w->j, &w->o, &w->rec, w->err);
     if (w->open_error == 0) {
-        journal_set_owner(w->j, w, needs, moved);
+        journal_set_owner(w->j, w, needs, moved, NULL);
     }
 }
 
@@ -180,6 +180,7 @@ static inline void op_done(struct journal_append *a)
     CHECK(a->jseq > w->last_ack_jseq); /* in order */
     w->last_ack_jseq = a->jseq;
     CHECK(journal_durable(w->j) >= a->end);
+    CHECK(a->record.kind == JOURNAL_NOTE || journal_acknowledged(w->j) >= a->end); /* what is told with an acknowledgement covers it */
     w->acks++;
     struct model_group *g = &w->g[op->group];
     switch (a->record.kind) {

@@ -169,6 +169,51 @@ static void story_kinds(uint64_t seed)
     }
 }
 
+/* Notes ride on flushes that others cause, and do not count as acknowledged: what one node notes of another must give the other nothing to note (F27). */
+static unsigned rides;
+static void ride(void *arg)
+{
+    struct world *w = arg;
+    rides++;
+    put_any(w, (struct journal_record){.kind = JOURNAL_NOTE, .a = 7, .index = 1000 + rides, .term = 3, .b = 5}, 0);
+}
+
+static void story_riding_notes(uint64_t seed)
+{
+    struct world *w = world_new(seed);
+    world_start(w);
+    CHECK(journal_acknowledged(w->j) == 0);
+    put_group(w, 1, 9);
+    settle(w);
+    uint64_t acknowledged = journal_acknowledged(w->j), durable = journal_durable(w->j);
+    CHECK(acknowledged > 0 && acknowledged == durable);
+    put_any(w, (struct journal_record){.kind = JOURNAL_NOTE, .a = 7, .index = 1, .term = 2, .b = 3}, 0);
+    settle(w);
+    CHECK(journal_durable(w->j) > durable && journal_acknowledged(w->j) == acknowledged);
+    for (int i = 0; i < 5; i++) { /* an empty block that vouches for the others */
+        journal_collect(w->j);
+        settle(w);
+    }
+    CHECK(journal_acknowledged(w->j) == acknowledged);
+    journal_set_owner(w->j, w, needs, moved, ride);
+    struct journal_stats before, after;
+    journal_stats(w->j, &before);
+    put_entry(w, 1, 1, 100, 1);
+    CHECK(rides == 1 && journal_acknowledged(w->j) == acknowledged);
+    settle(w);
+    journal_stats(w->j, &after);
+    CHECK(after.flushes == before.flushes + 1 && journal_acknowledged(w->j) == journal_durable(w->j));
+    put_any(w, (struct journal_record){.kind = JOURNAL_NOTE, .a = 8, .index = 4}, 0); /* notes cause no rides */
+    settle(w);
+    CHECK(rides == 1);
+    uint64_t end = journal_end(w->j);
+    world_crash(w, SIM_CRASH_POWER);
+    world_start(w);
+    CHECK(w->open_error == 0 && w->rec->n_notes == 2 && w->rec->notes[0].note == 7 && w->rec->notes[1].note == 8 && w->rec->notes[1].index == 4);
+    CHECK(w->rec->notes[0].index == 1001 && w->rec->notes[0].term == 3 && w->rec->notes[0].b == 5 && w->rec->notes[0].place.len == 0);
+    CHECK(w->rec->prior_end == end && journal_acknowledged(w->j) == end); /* it is all durable, whoever made it */
+}
+
 /* A segment file that is missing, or that lost both headers, is missed: its groups do not vote. One damaged header copy is repaired. */
 static void missing(uint64_t seed, int what)
 {
@@ -210,6 +255,11 @@ static void test_kinds(void **state)
 {
     (void)state;
     run_story(story_kinds, 1);
+}
+static void test_riding_notes(void **state)
+{
+    (void)state;
+    run_story(story_riding_notes, 1);
 }
 
 static void test_missing(void **state)
@@ -283,6 +333,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_roundtrip),
         cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_riding_notes),
         cmocka_unit_test(test_missing),
         cmocka_unit_test(test_crashes),
         cmocka_unit_test(test_bad_disk),
