@@ -39,6 +39,29 @@ int group_conf_decode(const void *data, size_t n, struct raft_configuration *out
     return 0;
 }
 
+void group_conf_clean(void *data, size_t n)
+{
+    uint8_t *p = data, *end = p + n;
+    sluice_assert(n >= 9);
+    uint64_t count = get_u64(p + 1);
+    p += 9;
+    for (uint64_t i = 0; i < count; i++) {
+        uint8_t *zero = end - p > 8 ? memchr(p + 8, 0, (size_t)(end - p - 8)) : NULL;
+        sluice_assert(zero != NULL && end - zero >= 2);
+        p = zero + 2;
+    }
+    memset(p, 0, (size_t)(end - p));
+}
+
+int group_conf_encode(const struct raft_configuration *c, struct raft_buffer *out)
+{
+    int rv = raft_configuration_encode(c, out);
+    if (rv == 0) {
+        group_conf_clean(out->base, out->len);
+    }
+    return rv;
+}
+
 int group_conf_encode_members(const struct group_member *members, unsigned n, struct raft_buffer *out)
 {
     struct raft_configuration c;
@@ -62,7 +85,7 @@ int group_conf_encode_members(const struct group_member *members, unsigned n, st
         rv = raft_configuration_add(&c, last, text, next->voter ? RAFT_VOTER : RAFT_STANDBY);
     }
     if (rv == 0) {
-        rv = raft_configuration_encode(&c, out);
+        rv = group_conf_encode(&c, out);
     }
     raft_configuration_close(&c);
     return rv;

@@ -351,6 +351,9 @@ bool group_sole_hold(struct group *g);              /* R12: true: no tick now */
 
 /* group_conf.c */
 int group_conf_decode(const void *data, size_t n, struct raft_configuration *out); /* bounded; 0 or SLUICE_E_PROTOCOL */
+/* libraft leaves the padding behind a configuration that it encoded as malloc() gave it: these zero it, so that none of our memory goes to disk or peers. */
+void group_conf_clean(void *data, size_t n);
+int group_conf_encode(const struct raft_configuration *c, struct raft_buffer *out); /* 0 or libraft's code; *out is freed by raft_free() */
 void group_conf_note(struct group *g, uint64_t index, const struct raft_buffer *bytes);
 void group_conf_truncate(struct group *g, uint64_t index);
 void group_conf_settle(struct group *g);            /* forgets those before the committed one */

@@ -118,6 +118,8 @@ static int io_append(struct raft_io *io, struct raft_io_append *req, const struc
         uint64_t index = group_log_last(&g->log) + 1;
         if (e->type == RAFT_BARRIER && op->by_leader) {
             memset(e->buf.base, 0, e->buf.len); /* libraft leaves it as malloc() gave it */
+        } else if (e->type == RAFT_CHANGE && op->by_leader) {
+            group_conf_clean(e->buf.base, e->buf.len);
         }
         a->record = (struct journal_record){.kind = JOURNAL_ENTRY, .type = (uint8_t)e->type, .group = g->id, .index = index, .term = e->term,
                                             .data = e->buf.base, .len = (uint32_t)e->buf.len};

@@ -321,7 +321,7 @@ void group_send_commit(struct group *g)
 static void send_install(struct group *g, struct raft_io_send *req, uint64_t to, const struct raft_install_snapshot *a, raft_io_send_cb cb)
 {
     struct raft_buffer conf;
-    if (raft_configuration_encode(&a->conf, &conf) != 0) {
+    if (group_conf_encode(&a->conf, &conf) != 0) {
         owe_callback(g, req, cb, RAFT_NOMEM);
         return;
     }

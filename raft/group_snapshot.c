@@ -232,7 +232,7 @@ int io_snapshot_put(struct raft_io *io, unsigned keep_entries, struct raft_io_sn
     struct snapshot_meta m = {.index = s->index, .term = s->term, .conf_index = s->configuration_index, .data = s->bufs[0], .raft_id = g->raft_id};
     g->put_kept = g->raft.last_applied;
     m.kept = install ? g->put_kept + 1 : 0;
-    if (raft_configuration_encode(&s->configuration, &m.conf) != 0) {
+    if (group_conf_encode(&s->configuration, &m.conf) != 0) {
         return RAFT_NOMEM;
     }
     uint32_t len;

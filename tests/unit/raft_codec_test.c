@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "proto/crc32c.h"
 #include "proto/error.h"
 #include "proto/frame.h"
+#include "raft/group_impl.h"
 #include "raft/link_codec.h"
 
 static struct link_entry table[LINK_ENTRIES_MAX];
@@ -140,8 +142,36 @@ static void golden(void **state)
     assert_true(m.type == LINK_ALIVE && m.from == 1 && m.to == 2 && m.d == 0x0198a2b3c4d5u);
 }
 
+/* What libraft leaves of malloc()'s memory behind a configuration goes neither to disk nor to peers. */
+static void padding_is_zero(void **state)
+{
+    (void)state;
+    mallopt(M_PERTURB, 0x5a);
+    for (unsigned n = 1; n <= 5; n++) {
+        struct group_member members[5];
+        size_t used = 9;
+        for (unsigned i = 0; i < n; i++) {
+            members[i] = (struct group_member){.raft_id = 7 + i, .voter = true};
+            used += 8 + 2 + 1; /* id, an address of one digit, role; those of two digits below */
+            used += 7 + i > 9;
+        }
+        struct raft_buffer out;
+        assert_int_equal(group_conf_encode_members(members, n, &out), 0);
+        assert_true(out.len >= used && out.len < used + 8);
+        for (const uint8_t *p = (uint8_t *)out.base + used; p < (uint8_t *)out.base + out.len; p++) {
+            assert_int_equal(*p, 0);
+        }
+        struct raft_configuration c;
+        assert_int_equal(group_conf_decode(out.base, out.len, &c), 0);
+        assert_int_equal(c.n, n);
+        raft_configuration_close(&c);
+        raft_free(out.base);
+    }
+    mallopt(M_PERTURB, 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(known_checksums), cmocka_unit_test(refuses), cmocka_unit_test(golden)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip), cmocka_unit_test(known_checksums), cmocka_unit_test(refuses), cmocka_unit_test(golden), cmocka_unit_test(padding_is_zero)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
