@@ -224,6 +224,9 @@ static void forget_here(struct lane *l, void *arg)
 
 static void forget_fetches(const struct connection *c)
 {
+    if (!c->lane->serving) {
+        return; /* no fetch was taken yet, and other lanes may not have begun; or all of them end */
+    }
     for (unsigned i = 0; c->n_requests > 0 && i < c->lane->node->n_lanes; i++) {
         uint64_t *id = xmalloc(sizeof *id);
         *id = c->id;
