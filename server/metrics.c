@@ -201,6 +201,15 @@ static const char *kind_name(unsigned kind)
     }
 }
 
+/* Under the names that every exporter uses for them, so without our prefix. */
+static void say_process(struct text *t, const struct env_usage *u)
+{
+    say(t, "# HELP process_cpu_seconds_total Processor time of all threads.\n# TYPE process_cpu_seconds_total counter\n");
+    say(t, "process_cpu_seconds_total %.6f\n", (double)u->cpu_ns / 1e9);
+    say(t, "# HELP process_resident_memory_bytes Memory that the process holds.\n# TYPE process_resident_memory_bytes gauge\n");
+    say(t, "process_resident_memory_bytes %" PRIu64 "\n", u->resident_bytes);
+}
+
 char *metrics_text(const struct node_metrics *m, size_t *len)
 {
     struct text t = {0};
@@ -208,6 +217,7 @@ char *metrics_text(const struct node_metrics *m, size_t *len)
     say(&t, "sluice_build_info{version=\"%s\",node=\"%u\"} 1\n", SLUICE_VERSION, m->node_id);
     say_head(&t, "uptime_seconds", "gauge", "Seconds since this node started.");
     say(&t, "sluice_uptime_seconds %.3f\n", (double)m->uptime_ms / 1e3);
+    say_process(&t, &m->process);
     say_one(&t, "ready", "gauge", "1: this node serves (see /health/ready).", m->ready);
     say_one(&t, "controller_leader", "gauge", "1: this node leads the controller.", m->controller_leader);
     say_one(&t, "lanes", "gauge", "Event loops of this node.", m->n_lanes);

@@ -64,6 +64,7 @@ struct node_metrics {
     /* Of the node; filled on lane 0. */
     uint32_t node_id, n_lanes;
     uint64_t incarnation, uptime_ms, disk_free, map_version;
+    struct env_usage process;
     uint64_t streams, shards, leaderless, under_replicated, nodes, nodes_alive; /* controller_stats(); the four last ones are told by the controller's leader only */
     bool ready, controller_leader;
 };

@@ -34,6 +34,7 @@ static void add_node(struct gather *g)
     m->map_version = n->map != NULL ? n->map->version : 0;
     m->ready = node_ready(n, why);
     env_disk_free(n->env, n->settings.data, &m->disk_free);
+    env_usage(n->env, &m->process);
     if (n->controller != NULL) {
         struct controller_stats s = { 0 };
         controller_stats(n->controller, &s);

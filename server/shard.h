@@ -64,6 +64,7 @@ struct shard {
     /* For reports. */
     bool caught_up;
     uint64_t still_commit, still_since_ms;
+    uint64_t read_records, read_bytes; /* fetched here since the replica was opened */
     uint64_t written_bytes, rate_from_bytes, rate_from_ms, write_bytes_per_s;
 };
 

@@ -218,6 +218,8 @@ static void read_finished(struct fetch_read *fr)
         fr->iov[i] = (struct iovec){ .iov_base = (void *)(uintptr_t)read->reads[i].data, .iov_len = read->reads[i].place.len };
         bytes += read->reads[i].place.len;
     }
+    s->read_bytes += bytes;
+    s->read_records += read->next_offset - r->u.fetch.offset;
     m->fetch_bytes_total += bytes;
     fetch_room_settle(&s->lane->fetch_room, &r->u.fetch.claim, bytes);
     room_changed(s->lane);

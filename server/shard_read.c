@@ -35,12 +35,30 @@ static bool confirmed(struct shard *s, struct request *r, int status)
 
 /* ---- positions ---- */
 
+/* How much the slowest voter lacks; 0 if this replica does not lead. */
+static uint64_t entries_behind(const struct shard *s)
+{
+    struct group_peer peers[REPLICAS_MAX + 2];
+    uint64_t last = group_last_index(s->group), behind = 0;
+    unsigned n = s->leading ? group_peers(s->group, peers, ARRAY_LEN(peers)) : 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (peers[i].voter && peers[i].match_index < last) {
+            behind = max_u64(behind, last - peers[i].match_index);
+        }
+    }
+    return behind;
+}
+
 static void answer_position(struct shard *s, struct request *r, uint64_t offset)
 {
     Sluice__PositionReply reply = SLUICE__POSITION_REPLY__INIT;
     reply.offset = offset;
     reply.first_offset = shard_first_readable(s);
     reply.end_offset = s->state.next;
+    reply.written_bytes = s->written_bytes;
+    reply.read_records = s->read_records;
+    reply.read_bytes = s->read_bytes;
+    reply.entries_behind = entries_behind(s);
     request_answer(r, FRAME_POSITION_REPLY, &reply);
 }
 

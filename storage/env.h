@@ -172,6 +172,11 @@ struct env_signal {
     void *impl; /* env's own */
 };
 
+/* ---- the process ---------------------------------------------------------------------------------------------------- */
+
+/* What this process has used since its start: processor time of all threads, memory held now. 0 where it is not known (in the simulator). */
+struct env_usage { uint64_t cpu_ns, resident_bytes; };
+
 /* ---- the table ------------------------------------------------------------------------------------------------------ */
 
 typedef void (*env_dir_cb)(void *arg, const char *name);
@@ -207,6 +212,7 @@ struct env_ops {
     int (*unlink)(struct env *, const char *path);
     int (*lock)(struct env *, const char *path, struct env_file **out);
     int (*disk_free)(struct env *, const char *path, uint64_t *bytes);
+    void (*usage)(struct env *, struct env_usage *out);
     void (*io_submit)(struct env *, enum env_queue, struct env_io *);
     void (*job_submit)(struct env *, enum env_queue, struct env_job *);
 
@@ -299,6 +305,7 @@ static inline int env_rename(struct env *e, const char *from, const char *to) { 
 static inline int env_unlink(struct env *e, const char *path) { return e->ops->unlink(e, path); }
 /* Creates and locks a file for this process's life (flock); -EWOULDBLOCK if another process holds it. */
 static inline int env_lock(struct env *e, const char *path, struct env_file **out) { return e->ops->lock(e, path, out); }
+static inline void env_usage(struct env *e, struct env_usage *out) { e->ops->usage(e, out); }
 static inline int env_disk_free(struct env *e, const char *path, uint64_t *bytes) { return e->ops->disk_free(e, path, bytes); }
 
 static inline void env_io_submit(struct env *e, enum env_queue q, struct env_io *io, env_io_cb cb) { io->cb = cb; e->ops->io_submit(e, q, io); }

@@ -237,6 +237,7 @@ int sim_rename(struct env *e, const char *from, const char *to);
 int sim_unlink(struct env *e, const char *path);
 int sim_lock(struct env *e, const char *path, struct env_file **out);
 int sim_disk_free(struct env *e, const char *path, uint64_t *bytes);
+void sim_usage(struct env *e, struct env_usage *out);
 void sim_io_submit(struct env *e, enum env_queue q, struct env_io *io);
 void sim_job_submit(struct env *e, enum env_queue q, struct env_job *j);
 

@@ -245,6 +245,13 @@ int sim_disk_free(struct env *e, const char *path, uint64_t *bytes)
     return 0;
 }
 
+/* A simulated process has no share of the real one that could be told. */
+void sim_usage(struct env *e, struct env_usage *out)
+{
+    (void)e;
+    *out = (struct env_usage){0};
+}
+
 /* ---- asynchronous requests ----------------------------------------------------------------------------------------- */
 
 static uint64_t latency(struct sim *s, const struct sim_disk *o, enum env_io_op op)

@@ -435,6 +435,7 @@ static const struct env_ops sim_ops = {
     .unlink = sim_unlink,
     .lock = sim_lock,
     .disk_free = sim_disk_free,
+    .usage = sim_usage,
     .io_submit = sim_io_submit,
     .job_submit = sim_job_submit,
     .listen = sim_listen,

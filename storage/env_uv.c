@@ -309,6 +309,7 @@ static const struct env_ops ops = {
     .unlink = env_uv_unlink,
     .lock = env_uv_lock,
     .disk_free = env_uv_disk_free,
+    .usage = env_uv_usage,
     .io_submit = env_uv_io_submit,
     .job_submit = env_uv_job_submit,
     .listen = env_uv_listen,

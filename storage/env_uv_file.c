@@ -9,8 +9,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -365,4 +367,22 @@ int env_uv_disk_free(struct env *env, const char *path, uint64_t *bytes)
     }
     *bytes = (uint64_t)st.f_bavail * st.f_frsize;
     return 0;
+}
+
+void env_uv_usage(struct env *env, struct env_usage *out)
+{
+    (void)env;
+    *out = (struct env_usage){0};
+    struct rusage u;
+    if (getrusage(RUSAGE_SELF, &u) == 0) {
+        out->cpu_ns = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000u + (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000u;
+    }
+    FILE *f = fopen("/proc/self/statm", "re"); /* "size resident ...", in pages */
+    unsigned long size, resident;
+    if (f != NULL) {
+        if (fscanf(f, "%lu %lu", &size, &resident) == 2) {
+            out->resident_bytes = (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+        }
+        fclose(f);
+    }
 }

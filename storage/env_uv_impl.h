@@ -134,6 +134,7 @@ int env_uv_rename(struct env *env, const char *from, const char *to);
 int env_uv_unlink(struct env *env, const char *path);
 int env_uv_lock(struct env *env, const char *path, struct env_file **out);
 int env_uv_disk_free(struct env *env, const char *path, uint64_t *bytes);
+void env_uv_usage(struct env *env, struct env_usage *out);
 
 /* env_uv_net.c */
 void env_uv_writes_deliver(struct env_uv *e); /* those known now; not those that become known meanwhile */
