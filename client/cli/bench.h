@@ -1,8 +1,12 @@
-/* bench.h: what the kinds of `sluice bench` share: options, load, outcome. */
+/* bench.h: what the kinds of `sluice bench` share: options, load of puts, readers, what the nodes spent, the outcome.
+ *
+ * bench.c: options, the stream, the result; bench_load.c: producers; bench_readers.c: readers; bench_cost.c: what a run cost the nodes. A kind opens what it needs,
+ * runs the loop phase by phase (bench_run) and fills the fields of the result. */
 #ifndef SLUICE_BENCH_H
 #define SLUICE_BENCH_H
 
 #include "client/cli/cli.h"
+#include "client/cli/nodes.h"
 #include "client/histogram.h"
 
 enum { BENCH_CLIENTS_MAX = 256, BENCH_STAMP = 16 /* first bytes of an e2e record: intended time, number */ };
@@ -18,64 +22,113 @@ struct bench_producer {
     bool full; /* answered BUSY */
 };
 
+struct bench_load {
+    uint64_t n_producers, depth, rate, seconds; /* rate 0: as fast as it goes; seconds 0: until all records are put */
+    struct bench_producer *producers;
+    unsigned n_open, turn;
+    bool stamped, started, closing;
+    uint64_t records;        /* to be put in this phase */
+    uint64_t sent, completed, failed, acked;
+    uint64_t start_ns, deadline_ns;
+    struct histogram *latency; /* from the intended time to the acknowledgement */
+    struct env_timer pacer;
+    void (*completed_all)(struct bench *b); /* ends the phase unless a kind sets something else */
+};
+
+/* What the nodes and this machine have spent so far. */
+struct bench_spent {
+    bool nodes_known;
+    double server_cpu_s, written, prewritten, resident_max;
+    double client_cpu_s, busy_s; /* busy: of all cores of this machine; negative: not known */
+};
+
 struct bench {
     struct cli *cli;
     const char *test, *stream;
-    uint64_t records, record_size, rate, depth, producers, consumers, shards;
-    bool compressible, stamped;
-    struct bench_producer *all_producers;
-    unsigned n_open; /* producers that answered */
-    unsigned clients_closing;
+    uint64_t records, record_size, consumers, shards, warmup;
+    bool compressible, fan_out, curve;
+    struct bench_load load;
     uint8_t *pool;          /* record data are cut out of it */
     size_t pool_size;
     uint64_t key_seed;
-    unsigned turn;
-    uint64_t sent, completed, errors, counted, counted_bytes; /* counted: what the result is about */
-    uint64_t start_ns, end_ns;
+    unsigned clients_closing;
+    struct cli_nodes nodes;
+    struct bench_spent before, after;
+    struct env_timer progress;
+    bool terminal, done;
     uint64_t clock_turn_ns, clock_ns; /* the clock, read once per turn */
-    struct histogram *latency;
-    struct env_timer pacer, progress;
-    bool terminal, done, started;
+    uint64_t errors;
     char first_error[256];
-    void (*completed_all)(struct bench *b);
+    /* The result. */
+    uint64_t counted, counted_bytes, start_ns, end_ns;
+    struct histogram *latency;
+    bool tells_ack;         /* the load's own latencies are told beside */
+    json_t *more;           /* fields of the kind's own, or NULL */
 };
 
-/* Options that all of them have; the last is {NULL}. */
+/* Options of the stream and the records, and of the load; the list is ended by {NULL}. */
 #define BENCH_OPTIONS_COMMON \
     {"stream", "NAME", "created if it is not there (default bench)"}, {"shards", "N", "of a stream that is created (default 4)"}, \
     {"records", "N", "in all"}, {"record-size", "BYTES", "of data per record (default 1024; k and m are understood)"}, \
     {"producers", "N", "connections to put over (default 1)"}, {"depth", "N", "unacknowledged records over all producers"}, \
+    {"compressible", NULL, "text that compresses well instead of random bytes"}, \
+    {"curve", NULL, "tell the whole distribution of latencies, too"}, \
+    {"admin", "LIST", "admin addresses of the nodes, HOST:PORT,... (default: as the cluster tells)"}
+#define BENCH_OPTIONS_LOAD \
     {"rate", "N", "records per second over all producers (default 0: as fast as it goes); latency counts from the intended time"}, \
-    {"compressible", NULL, "text that compresses well instead of random bytes"}
+    {"seconds", "S", "put for so long instead of a number of records"}, {"warmup", "N", "records that are put first and not counted"}
+#define BENCH_OPTIONS_CONSUMERS \
+    {"consumers", "N", "connections to read over (default 1)"}, {"fan-out", NULL, "every consumer reads the whole stream instead of a part of its shards"}
 
 struct bench_defaults { const char *test; uint64_t records, depth; };
 /* Reads the options, opens the client, makes the stream if need be. 0 or the exit status. */
 int bench_open(struct bench *b, struct cli *c, const struct bench_defaults *d);
-/* Opens the producers, waits for them, starts the load. completed_all runs when every record is completed. */
-int bench_load_start(struct bench *b);
-/* Runs the loop until `done`. */
+/* Runs the loop until bench_stop(). */
 void bench_run(struct bench *b);
+void bench_stop(struct bench *b);
 /* Closes a client of the bench's and waits for it. */
 void bench_client_close(struct bench *b, struct sluice_client *c);
 /* Prints the JSON line, frees; returns the exit status. */
 int bench_close(struct bench *b);
-void bench_stop(struct bench *b);
+/* The time, read once per turn of the loop. */
 uint64_t bench_clock(struct bench *b);
 void bench_error(struct bench *b, int code, const char *message);
+/* Prints ,"curve":[[share, ms], ...] of a distribution. */
+void bench_print_curve(const struct histogram *h);
 
-/* One reader per shard of the stream, over the consumers' clients in turn. */
+/* ---- bench_load.c ---- */
+
+/* Opens the producers and waits for them. 0 or the exit status. */
+int bench_load_open(struct bench *b);
+/* Starts to put this many records; b->load counts from zero. Ends by itself. */
+void bench_load_go(struct bench *b, uint64_t records);
+/* Puts this many records and waits until they are completed; they are not counted. True: without errors. */
+bool bench_load_quietly(struct bench *b, uint64_t records);
+void bench_load_close(struct bench *b);
+
+/* ---- bench_readers.c ---- */
+
+/* One reader per shard of the stream; the consumers' clients take turns, or with fan-out read each shard all of them. */
 struct bench_reader {
     struct bench *bench;
     struct sluice_reader *reader;
+    unsigned consumer;
     uint64_t delivered_ns; /* the last delivery */
     bool ready, ended;
     void (*each)(struct bench_reader *r, const struct sluice_records *batch);
     void (*caught_up)(struct bench_reader *r);
     void (*end)(struct bench_reader *r);
 };
-struct bench_reading { struct bench_reader *readers; size_t n; struct sluice_client **clients; unsigned n_clients; };
+struct bench_reading { struct bench_reader *readers; size_t n; struct sluice_client **clients; unsigned n_clients; uint64_t counted[BENCH_CLIENTS_MAX]; };
 /* pattern: the callbacks of all readers. 0 or the exit status. */
 int bench_readers_open(struct bench *b, struct bench_reading *g, const struct sluice_position *from, bool follow, const struct bench_reader *pattern);
 void bench_readers_close(struct bench *b, struct bench_reading *g);
+
+/* ---- bench_cost.c ---- */
+
+/* Notes what was spent until now. */
+void bench_spent(struct bench *b, struct bench_spent *out);
+/* Prints ,"server_cpu_s":... for what was spent between b->before and b->after. */
+void bench_print_cost(const struct bench *b, double seconds);
 
 #endif

@@ -4,7 +4,7 @@
  * commit in pieces of 64 KiB and calls fdatasync; a commit counts when two of the three have done so. A node gathers what has arrived
  * while it was syncing into its next write: group commit. The payload crosses the network once per follower. This file uses the
  * system directly, as it measures the system. */
-#include "client/cli/cli.h"
+#include "client/cli/bench.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,7 +21,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "client/histogram.h"
 
 enum { FILE_BYTES = 128 << 20, PIECE = 64 << 10, NODES_MAX = 9, DEPTH_MAX = 64, BUFFER = 4 << 20 };
 
@@ -202,7 +201,7 @@ static int compare_down(const void *a, const void *b)
     return x > y ? -1 : x < y;
 }
 
-struct measure { size_t size; unsigned depth; unsigned seconds; unsigned nodes; };
+struct measure { size_t size; unsigned depth; unsigned seconds; unsigned nodes; bool curve; };
 
 /* One pattern; prints its line. */
 static bool lead(const struct measure *m, struct peer *peers, struct leader_disk *d)
@@ -248,9 +247,13 @@ static bool lead(const struct measure *m, struct peer *peers, struct leader_disk
     }
     double s = (double)(now - start) / 1e9;
     printf("{\"test\":\"disk\",\"bytes\":%zu,\"in_flight\":%u,\"nodes\":%u,\"commits\":%llu,\"seconds\":%.3f,\"commits_per_s\":%.1f,\"mb_per_s\":%.3f,"
-           "\"p50_ms\":%.3f,\"p99_ms\":%.3f}\n",
+           "\"p50_ms\":%.3f,\"p99_ms\":%.3f",
            m->size, m->depth, m->nodes, (unsigned long long)committed, s, (double)committed / s, (double)committed * (double)m->size / 1e6 / s,
            (double)histogram_quantile(h, 0.5) / 1e6, (double)histogram_quantile(h, 0.99) / 1e6);
+    if (m->curve) {
+        bench_print_curve(h);
+    }
+    puts("}");
     fflush(stdout);
     free(h);
     return good;
@@ -338,7 +341,7 @@ static int disk(struct cli *c)
     }
     static const struct { size_t size; unsigned depth; } patterns[] = {{4 << 10, 1}, {64 << 10, 8}, {1 << 20, 4}};
     for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
-        const struct measure m = {.size = patterns[i].size, .depth = patterns[i].depth, .seconds = (unsigned)seconds, .nodes = (unsigned)nodes};
+        const struct measure m = {.size = patterns[i].size, .depth = patterns[i].depth, .seconds = (unsigned)seconds, .nodes = (unsigned)nodes, .curve = cli_flag(c, "curve")};
         if (!measure(&m, dir)) {
             return cli_error("bench disk: a node ended early");
         }
@@ -349,5 +352,6 @@ static int disk(struct cli *c)
 const struct cli_command cli_bench_disk = {
     "bench", "disk", "", 0, 0,
     "Measure the bound of a durable majority commit on this machine: no server is needed. A JSON line each for 4 KiB x 1, 64 KiB x 8 and 1 MiB x 4 in flight.",
-    {{"nodes", "N", "how many copies (default 3)"}, {"dir", "DIR", "where the files are made (default: here)"}, {"seconds", "S", "for each pattern (default 3)"}},
+    {{"nodes", "N", "how many copies (default 3)"}, {"dir", "DIR", "where the files are made (default: here)"}, {"seconds", "S", "for each pattern (default 3)"},
+     {"curve", NULL, "tell the whole distribution of latencies, too"}},
     disk};

@@ -1,24 +1,24 @@
 /* sluice bench put|latency: how fast records are acknowledged. */
 #include "client/cli/bench.h"
 
-static void all_completed(struct bench *b)
-{
-    bench_stop(b);
-}
-
 static int run_load(struct cli *c, const struct bench_defaults *d)
 {
     struct bench b;
     int status = bench_open(&b, c, d);
+    status = status == 0 ? bench_load_open(&b) : status;
     if (status != 0) {
         return status;
     }
-    b.completed_all = all_completed;
-    status = bench_load_start(&b);
-    if (status != 0) {
-        return status;
+    if (b.warmup == 0 || bench_load_quietly(&b, b.warmup)) {
+        bench_spent(&b, &b.before);
+        bench_load_go(&b, b.load.seconds != 0 && cli_value(c, "records") == NULL ? UINT64_MAX : b.records);
+        bench_run(&b);
+        bench_spent(&b, &b.after);
     }
-    bench_run(&b);
+    b.start_ns = b.load.start_ns;
+    b.counted = b.load.acked;
+    b.counted_bytes = b.load.acked * b.record_size;
+    *b.latency = *b.load.latency;
     return bench_close(&b);
 }
 
@@ -27,13 +27,15 @@ static int put(struct cli *c)
     return run_load(c, &(struct bench_defaults){.test = "put", .records = 200000, .depth = 4096});
 }
 
-/* The same, one record at a time: what a lone caller waits for. */
+/* The same, one record at a time: what a lone caller waits for. At a rate as many as it takes. */
 static int latency(struct cli *c)
 {
-    return run_load(c, &(struct bench_defaults){.test = "latency", .records = 2000, .depth = 1});
+    return run_load(c, &(struct bench_defaults){.test = "latency", .records = 2000, .depth = cli_value(c, "rate") != NULL ? 4096 : 1});
 }
 
 const struct cli_command cli_bench_put = {
-    "bench", "put", "", 0, 0, "Measure how fast records are acknowledged. Ends with one JSON line.", {BENCH_OPTIONS_COMMON}, put};
+    "bench", "put", "", 0, 0, "Measure how fast records are acknowledged. Ends with one JSON line.", {BENCH_OPTIONS_COMMON, BENCH_OPTIONS_LOAD}, put};
 const struct cli_command cli_bench_latency = {
-    "bench", "latency", "", 0, 0, "Measure how long one record at a time takes to be acknowledged. Ends with one JSON line.", {BENCH_OPTIONS_COMMON}, latency};
+    "bench", "latency", "", 0, 0,
+    "Measure how long one record at a time, or with --rate each of a steady flow, takes to be acknowledged. Ends with one JSON line.",
+    {BENCH_OPTIONS_COMMON, BENCH_OPTIONS_LOAD}, latency};

@@ -47,6 +47,8 @@ struct cli {
 
 /* An option's value, or NULL. */
 const char *cli_value(const struct cli *c, const char *name);
+/* The command knows this option. */
+bool cli_has(const struct cli *c, const char *name);
 bool cli_flag(const struct cli *c, const char *name);
 /* An option as a number in [min, max]: *out is set (to otherwise if it is absent). False: said on stderr, end with CLI_USAGE. */
 bool cli_number(const struct cli *c, const char *name, uint64_t otherwise, uint64_t min, uint64_t max, uint64_t *out);
@@ -109,7 +111,7 @@ extern const struct cli_command cli_put_command, cli_get_command, cli_top_comman
 extern const struct cli_command cli_stream_create, cli_stream_update, cli_stream_list, cli_stream_describe, cli_stream_delete;
 extern const struct cli_command cli_shard_list, cli_shard_transfer, cli_cluster_status;
 extern const struct cli_command cli_node_list, cli_node_drain, cli_node_undrain, cli_node_remove, cli_node_add;
-extern const struct cli_command cli_bench_put, cli_bench_read, cli_bench_e2e, cli_bench_latency, cli_bench_disk;
+extern const struct cli_command cli_bench_put, cli_bench_read, cli_bench_e2e, cli_bench_latency, cli_bench_scale, cli_bench_disk, cli_bench_report;
 extern const struct cli_command *const cli_commands[]; /* ended by NULL */
 
 #endif

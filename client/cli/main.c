@@ -13,7 +13,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_cluster_status,
     &cli_node_list, &cli_node_add, &cli_node_drain, &cli_node_undrain, &cli_node_remove,
     &cli_top_command,
-    &cli_bench_put, &cli_bench_read, &cli_bench_e2e, &cli_bench_latency, &cli_bench_disk,
+    &cli_bench_put, &cli_bench_read, &cli_bench_e2e, &cli_bench_latency, &cli_bench_scale, &cli_bench_disk, &cli_bench_report,
     NULL,
 };
 
@@ -103,6 +103,11 @@ const char *cli_value(const struct cli *c, const char *name)
     int i = option_index(c->command, name, strlen(name));
     sluice_assert(i >= 0);
     return c->values[i];
+}
+
+bool cli_has(const struct cli *c, const char *name)
+{
+    return option_index(c->command, name, strlen(name)) >= 0;
 }
 
 bool cli_flag(const struct cli *c, const char *name)
