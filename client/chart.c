@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { WIDTH = 720, HEIGHT = 360, LEFT = 64, RIGHT = 20, TOP = 58, BOTTOM = 52, BAR = 34, BAR_LEFT = 190, BAR_RIGHT = 120, TICKS_MAX = 40 };
+enum { WIDTH = 720, NARROW = 500, HEIGHT = 360, LEFT = 64, RIGHT = 20, TOP = 58, BOTTOM = 52, BAR = 34, BAR_LEFT = 190, BAR_RIGHT = 120, TICKS_MAX = 40 };
 
 void chart_text(FILE *to, const char *text)
 {
@@ -155,9 +155,9 @@ static void line_at(FILE *to, double x1, double y1, double x2, double y2, const 
     fprintf(to, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"%s\"/>", x1, y1, x2, y2, class);
 }
 
-static void svg_open(FILE *to, double height, const char *title)
+static void svg_open(FILE *to, int width, double height, const char *title)
 {
-    fprintf(to, "<svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"", WIDTH, height);
+    fprintf(to, "<svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"", width, height);
     chart_text(to, title);
     fputs("\">", to);
     text_at(to, 4, 18, "title", "start", title);
@@ -201,7 +201,7 @@ static void draw_axes(FILE *to, const struct chart_lines *c, const struct axis *
     size_t n = axis_ticks(y, ticks);
     for (size_t i = 0; i < n; i++) {
         double at = place(y, ticks[i]);
-        line_at(to, LEFT, at, WIDTH - RIGHT, at, "grid");
+        line_at(to, LEFT, at, x->to, at, "grid");
         fprintf(to, "<text x=\"%d\" y=\"%.1f\" class=\"tick\" text-anchor=\"end\">", LEFT - 8, at + 4);
         tick_text(to, y, ticks[i]);
         fputs("</text>", to);
@@ -214,8 +214,8 @@ static void draw_axes(FILE *to, const struct chart_lines *c, const struct axis *
         tick_text(to, x, ticks[i]);
         fputs("</text>", to);
     }
-    line_at(to, LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "axis");
-    text_at(to, (LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 10, "label", "middle", c->x_label);
+    line_at(to, LEFT, HEIGHT - BOTTOM, x->to, HEIGHT - BOTTOM, "axis");
+    text_at(to, (x->from + x->to) / 2, HEIGHT - 10, "label", "middle", c->x_label);
     fprintf(to, "<text transform=\"translate(16 %.1f) rotate(-90)\" class=\"label\" text-anchor=\"middle\">", (TOP + HEIGHT - BOTTOM) / 2.0);
     chart_text(to, c->y_label);
     fputs("</text>", to);
@@ -256,13 +256,13 @@ static void draw_legend(FILE *to, const struct chart_lines *c)
 
 void chart_lines(FILE *to, const struct chart_lines *c)
 {
-    struct axis x = {.scale = c->x_scale, .from = LEFT, .to = WIDTH - RIGHT}, y = {.scale = c->y_scale, .from = HEIGHT - BOTTOM, .to = TOP};
+    struct axis x = {.scale = c->x_scale, .from = LEFT, .to = (c->narrow ? NARROW : WIDTH) - RIGHT}, y = {.scale = c->y_scale, .from = HEIGHT - BOTTOM, .to = TOP};
     find_range(c, &x, &y);
-    svg_open(to, HEIGHT, c->title);
+    svg_open(to, (int)x.to + RIGHT, HEIGHT, c->title);
     draw_axes(to, c, &x, &y);
     if (c->limit.name != NULL && fits(y.scale, c->limit.y)) {
         double at = place(&y, c->limit.y);
-        line_at(to, LEFT, at, WIDTH - RIGHT, at, "limit");
+        line_at(to, LEFT, at, x.to, at, "limit");
         text_at(to, LEFT + 6, at - 6, "note", "start", c->limit.name);
     }
     for (size_t i = 0; i < c->n_series; i++) {
@@ -285,7 +285,7 @@ void chart_bars(FILE *to, const struct chart_bars *c)
     }
     axis_round(&x);
     double top = c->limit.name != NULL ? 48 : 32, bottom = top + (double)c->n * BAR;
-    svg_open(to, bottom + BOTTOM, c->title);
+    svg_open(to, WIDTH, bottom + BOTTOM, c->title);
     double ticks[TICKS_MAX];
     size_t n = axis_ticks(&x, ticks);
     for (size_t i = 0; i < n; i++) {

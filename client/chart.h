@@ -24,6 +24,7 @@ struct chart_lines {
     struct chart_series series[CHART_SERIES_MAX];
     size_t n_series;
     struct chart_limit limit;
+    bool narrow;                           /* for a page's half width */
 };
 /* Writes an <svg> element. Points that a logarithmic axis cannot show are left out. */
 void chart_lines(FILE *to, const struct chart_lines *c);

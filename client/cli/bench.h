@@ -114,13 +114,12 @@ struct bench_reader {
     struct sluice_reader *reader;
     unsigned consumer;
     uint64_t delivered_ns; /* the last delivery */
-    bool ready, ended;
+    bool ended;
     void (*each)(struct bench_reader *r, const struct sluice_records *batch);
-    void (*caught_up)(struct bench_reader *r);
     void (*end)(struct bench_reader *r);
 };
 struct bench_reading { struct bench_reader *readers; size_t n; struct sluice_client **clients; unsigned n_clients; uint64_t counted[BENCH_CLIENTS_MAX]; };
-/* pattern: the callbacks of all readers. 0 or the exit status. */
+/* from NULL: where each shard ends now. pattern: the callbacks of all readers. 0 or the exit status. */
 int bench_readers_open(struct bench *b, struct bench_reading *g, const struct sluice_position *from, bool follow, const struct bench_reader *pattern);
 void bench_readers_close(struct bench *b, struct bench_reading *g);
 

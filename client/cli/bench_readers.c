@@ -10,16 +10,6 @@ static void reader_records(struct sluice_reader *r, const struct sluice_records 
     br->each(br, batch);
 }
 
-static void reader_caught_up(struct sluice_reader *r, uint64_t next, void *user)
-{
-    struct bench_reader *br = user;
-    (void)r;
-    (void)next;
-    if (br->caught_up != NULL) {
-        br->caught_up(br);
-    }
-}
-
 static void reader_ended(struct sluice_reader *r, const struct sluice_read_end *end, void *user)
 {
     struct bench_reader *br = user;
@@ -40,6 +30,9 @@ int bench_readers_open(struct bench *b, struct bench_reading *g, const struct sl
     if (status != 0) {
         return status;
     }
+    if (from == NULL) {
+        cli_ask_ends(b->cli, reply->stream);
+    }
     unsigned copies = b->fan_out ? (unsigned)b->consumers : 1;
     g->readers = xcalloc(reply->stream->n_shards * copies + 1, sizeof *g->readers);
     g->clients = xcalloc(b->consumers, sizeof(struct sluice_client *));
@@ -52,10 +45,11 @@ int bench_readers_open(struct bench *b, struct bench_reading *g, const struct sl
         *r = *pattern;
         r->bench = b;
         r->consumer = (unsigned)(b->fan_out ? i / reply->stream->n_shards : i % b->consumers);
-        uint32_t shard = reply->stream->shards[i % reply->stream->n_shards]->shard;
+        const Sluice__ShardInfo *shard = reply->stream->shards[i % reply->stream->n_shards];
+        const struct sluice_position end = {.kind = SLUICE_AT_OFFSET, .offset = shard->end_offset};
         const struct sluice_reader_options o = {.no_follow = !follow, .timeout_ms = 60000, .max_bytes = 1 << 20, .records = reader_records,
-                                                .caught_up = reader_caught_up, .ended = reader_ended, .user = r};
-        int code = sluice_reader_open(g->clients[r->consumer], b->stream, shard, from, &o, &r->reader);
+                                                .ended = reader_ended, .user = r};
+        int code = sluice_reader_open(g->clients[r->consumer], b->stream, shard->shard, from != NULL ? from : &end, &o, &r->reader);
         if (code != 0) {
             status = cli_failed("bench", code, SLUICE_REJECTED, "", "");
         } else {

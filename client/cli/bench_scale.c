@@ -146,9 +146,11 @@ static int measure(struct scale *s)
     bench_spent(b, &b->after);
     b->more = json_pack("{s:f, s:f, s:f}", "made_ms", s->made_ms, "led_ms", s->led_ms, "writable_ms", s->writable_ms);
     if (known && b->before.nodes_known && b->after.nodes_known) {
-        double added = replicas_idle - replicas_before, cpu = b->after.server_cpu_s - b->before.server_cpu_s;
-        json_object_update_new(b->more, json_pack("{s:I, s:f, s:f}", "replicas", (json_int_t)replicas_idle, "idle_cores", cpu * 1e3 / since_ms(b, from),
-                                                  "rss_bytes_per_replica", added > 0 ? (resident_idle - resident_before) / added : 0));
+        double added = replicas_idle - replicas_before, more = resident_idle - resident_before, cpu = b->after.server_cpu_s - b->before.server_cpu_s;
+        json_object_update_new(b->more, json_pack("{s:I, s:f}", "replicas", (json_int_t)replicas_idle, "idle_cores", cpu * 1e3 / since_ms(b, from)));
+        if (added > 0 && more > 0) { /* not if the nodes took it out of what they held already */
+            json_object_set_new(b->more, "rss_bytes_per_replica", json_real(more / added));
+        }
     }
     return 0;
 }

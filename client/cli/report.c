@@ -229,7 +229,6 @@ static int measure(struct report *r, unsigned rounds)
     int status = cli_request(r->cli, FRAME_CLUSTER_STATUS, &empty.base, NULL, &cluster);
     if (status == 0) {
         json_object_set_new(machine, "nodes", json_integer((json_int_t)cluster->n_nodes));
-        json_object_set_new(machine, "node_version", json_string(cluster->n_nodes > 0 ? cluster->nodes[0]->version : ""));
         json_object_set_new(machine, "rounds", json_integer((json_int_t)rounds));
         json_object_set_new(machine, "quick", json_boolean(r->quick));
         cli_free(cluster);

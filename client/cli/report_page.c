@@ -15,11 +15,11 @@ static const char style[] =
     "*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}"
     "main{max-width:1120px;margin:0 auto;padding:32px 20px 64px}h1{font-size:28px;margin:0 0 4px;letter-spacing:-.01em}h2{font-size:19px;margin:40px 0 12px}"
     "p{margin:6px 0;max-width:78ch}.sub,.hint{color:var(--ink2)}.hint{font-size:13.5px}.warn{border-left:3px solid var(--bad);padding-left:10px}"
-    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:24px 0}"
+    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(215px,1fr));gap:12px;margin:24px 0}"
     ".tile,.card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}"
     ".tile b{display:block;font-size:25px;font-weight:650;line-height:1.25;letter-spacing:-.01em}.tile b small{font-size:14px;font-weight:500;color:var(--ink2)}"
     ".tile span{font-size:13px;color:var(--ink2)}.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:14px}"
-    ".card{margin:14px 0;overflow-x:auto}.pair .card{margin:0}svg{display:block;width:100%;height:auto;font:12px system-ui,sans-serif}"
+    ".card{margin:14px 0;overflow-x:auto}.pair .card{margin:0}svg{display:block;width:100%;max-width:860px;height:auto;margin:0 auto;font:12px system-ui,sans-serif}"
     "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}th,td{padding:6px 10px;text-align:right;white-space:nowrap;"
     "border-bottom:1px solid var(--line)}th:first-child,td:first-child{text-align:left;white-space:normal}tr:last-child td{border-bottom:0}"
     "th{color:var(--ink2);font-weight:500;font-size:13px;vertical-align:bottom}td small{color:var(--ink2)}.met{color:var(--good)}.missed{color:var(--bad)}"
@@ -207,11 +207,11 @@ static void print_depth(FILE *to, const json_t *lines)
     }
     struct report_figure bound = report_figure(lines, "disk-65536", "mb_per_s");
     fputs("<h2>Depth: records on their way at once</h2><div class=pair><div class=card>", to);
-    chart_lines(to, &(struct chart_lines){.title = "Throughput, 1 KiB over 12 shards", .x_label = "unacknowledged records", .y_label = "MB/s", .x_scale = CHART_LOG,
+    chart_lines(to, &(struct chart_lines){.title = "Throughput, 1 KiB over 12 shards", .narrow = true, .x_label = "unacknowledged records", .y_label = "MB/s", .x_scale = CHART_LOG,
                                           .series = {{"acknowledged", n, depth, mb, true}}, .n_series = 1,
                                           .limit = {.name = bound.n > 0 ? "bare machine, 64 KiB × 8" : NULL, .y = bound.median}});
     fputs("</div><div class=card>", to);
-    chart_lines(to, &(struct chart_lines){.title = "Latency of the acknowledgement", .x_label = "unacknowledged records", .y_label = "ms", .x_scale = CHART_LOG,
+    chart_lines(to, &(struct chart_lines){.title = "Latency of the acknowledgement", .narrow = true, .x_label = "unacknowledged records", .y_label = "ms", .x_scale = CHART_LOG,
                                           .y_scale = CHART_LOG, .series = {{"p50", n, depth, p50, true}, {"p99", n, depth, p99, true}}, .n_series = 2});
     fputs("</div></div>\n", to);
 }

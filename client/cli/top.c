@@ -1,157 +1,187 @@
-/* sluice top: the cluster and the rates of its streams, again and again. Rates come from the ends of the shards. */
-#include "client/cli/cli.h"
+/* sluice top: the cluster, its nodes and the rates of its streams, again and again.
+ *
+ * On a terminal it draws over the last picture and takes keys; else it prints one picture below the other, or a JSON line each with -o json. */
+#include "client/cli/top.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
-enum { STREAMS_MAX = 50 };
+enum { KEY_CTRL_C = 3, SLICE_MS = 50 };
 
-struct seen { char name[256]; uint64_t end, at_ns; bool known; };
+struct top {
+    struct cli *cli;
+    struct cli_nodes nodes;
+    struct top_look before, now;
+    struct top_view view;
+    bool screen, quit;
+    struct termios saved;
+    struct env_signal term;
+};
 
-/* Records per second since the last look; -1 at the first. */
-static double rate(struct seen *all, const char *name, uint64_t end, uint64_t now)
+static const char *const sorts[] = {[TOP_BY_NAME] = "name", [TOP_BY_IN] = "in", [TOP_BY_OUT] = "out", [TOP_BY_BEHIND] = "behind"};
+
+/* ---- the terminal ---------------------------------------------------------------------------------------------------------- */
+
+static void terminated(struct env_signal *s)
 {
-    struct seen *s = NULL;
-    for (unsigned i = 0; i < STREAMS_MAX; i++) {
-        if (all[i].known && strcmp(all[i].name, name) == 0) {
-            s = &all[i];
-            break;
-        }
-        if (!all[i].known && s == NULL) {
-            s = &all[i];
-        }
-    }
-    if (s == NULL) {
-        return -1;
-    }
-    double r = s->known && now > s->at_ns && end >= s->end ? (double)(end - s->end) * 1e9 / (double)(now - s->at_ns) : -1;
-    snprintf(s->name, sizeof s->name, "%s", name);
-    s->end = end;
-    s->at_ns = now;
-    s->known = true;
-    return r;
+    struct top *t = container_of(s, struct top, term);
+    t->quit = true;
 }
 
-static json_t *stream_row(struct cli *c, struct cli_table *t, const char *name, struct seen *seen)
+/* Keys come one by one and unseen; Ctrl-C comes as a key, so that the terminal is always put back. */
+static void screen_open(struct top *t)
 {
-    Sluice__StreamDescribe m = SLUICE__STREAM_DESCRIBE__INIT;
-    m.name = (char *)(uintptr_t)name;
-    Sluice__StreamReply *reply;
-    if (cli_ask(c, FRAME_STREAM_DESCRIBE, &m.base, NULL, &reply, NULL, 0) != 0 || reply->stream == NULL) {
-        cli_free(reply);
-        return NULL;
+    struct termios raw;
+    t->screen = isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && !t->cli->json && tcgetattr(STDIN_FILENO, &t->saved) == 0;
+    if (!t->screen) {
+        return;
     }
-    cli_ask_ends(c, reply->stream);
-    uint64_t end = 0, kept = 0;
-    unsigned leaderless = 0, open = 0;
-    for (size_t i = 0; i < reply->stream->n_shards; i++) {
-        const Sluice__ShardInfo *s = reply->stream->shards[i];
-        end += s->end_offset != CLI_NO_OFFSET ? s->end_offset : 0;
-        kept += s->end_offset - min_u64(s->first_offset, s->end_offset);
-        open += s->open;
-        leaderless += s->open && s->leader == 0;
-    }
-    cli_free(reply);
-    double r = rate(seen, name, end, env_clock_ns(c->env));
-    cli_table_cell(t, "%s", name);
-    cli_table_cell(t, "%u", open);
-    cli_table_cell(t, "%u", leaderless);
-    cli_table_cell(t, "%llu", (unsigned long long)kept);
-    if (r >= 0) {
-        cli_table_cell(t, "%.0f", r);
-    } else {
-        cli_table_cell(t, "-");
-    }
-    return json_pack("{s:s, s:i, s:i, s:I, s:o}", "stream", name, "open_shards", (int)open, "without_leader", (int)leaderless, "records", (json_int_t)kept,
-                     "records_per_s", r >= 0 ? json_real(r) : json_null());
+    raw = t->saved;
+    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ISIG);
+    tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+    env_signal_start(t->cli->env, &t->term, SIGTERM, terminated);
+    fputs("\033[?1049h\033[?25l", stdout); /* another page, no cursor */
 }
 
-static int look(struct cli *c, struct seen *seen, bool screen)
+static void screen_close(struct top *t)
 {
-    Sluice__Empty empty = SLUICE__EMPTY__INIT;
-    Sluice__ClusterStatusReply *status;
-    int code = cli_request(c, FRAME_CLUSTER_STATUS, &empty.base, NULL, &status);
-    if (code != 0) {
-        return code;
+    if (t->screen) {
+        fputs("\033[?25h\033[?1049l", stdout);
+        fflush(stdout);
+        tcsetattr(STDIN_FILENO, TCSANOW, &t->saved);
+        env_signal_stop(t->cli->env, &t->term);
     }
-    Sluice__StreamList list = SLUICE__STREAM_LIST__INIT;
-    list.limit = STREAMS_MAX;
-    Sluice__StreamListReply *streams;
-    code = cli_request(c, FRAME_STREAM_LIST, &list.base, NULL, &streams);
-    if (code != 0) {
-        cli_free(status);
-        return code;
+}
+
+/* As much of the text as there is room for. */
+static void draw(const char *text)
+{
+    struct winsize size = {.ws_row = 24, .ws_col = 80};
+    ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+    int rows = size.ws_row > 1 ? size.ws_row : 24, columns = size.ws_col > 1 ? size.ws_col : 80;
+    fputs("\033[H", stdout);
+    for (int row = 0; row < rows - 1 && *text != '\0'; row++) {
+        size_t n = strcspn(text, "\n");
+        printf("%.*s\033[K\n", (int)min_u64(n, (uint64_t)columns), text);
+        text += n + (text[n] == '\n');
     }
-    struct cli_table nodes = {.columns = 5}, rows = {.columns = 5};
-    static const char *const node_heads[] = {"NODE", "ADDRESS", "ALIVE", "LEADERS", "REPLICAS"};
-    static const char *const heads[] = {"STREAM", "SHARDS", "LEADERLESS", "RECORDS", "RECORDS/S"};
-    for (size_t i = 0; i < 5; i++) {
-        cli_table_cell(&nodes, "%s", node_heads[i]);
-        cli_table_cell(&rows, "%s", heads[i]);
-    }
-    json_t *node_list = json_array(), *stream_list = json_array();
-    for (size_t i = 0; i < status->n_nodes; i++) {
-        const Sluice__NodeInfo *n = status->nodes[i];
-        bool alive = n->state == SLUICE__NODE_INFO__STATE__ALIVE || n->state == SLUICE__NODE_INFO__STATE__DRAINING;
-        cli_table_cell(&nodes, "%u", n->id);
-        cli_table_cell(&nodes, "%s", n->address);
-        cli_table_cell(&nodes, "%s", alive ? "yes" : "no");
-        cli_table_cell(&nodes, "%u", n->leaders);
-        cli_table_cell(&nodes, "%u", n->replicas);
-        json_array_append_new(node_list, json_pack("{s:I, s:b, s:i, s:i}", "node", (json_int_t)n->id, "alive", alive, "leaders", (int)n->leaders, "replicas",
-                                                   (int)n->replicas));
-    }
-    for (size_t i = 0; i < streams->n_streams && i < STREAMS_MAX; i++) {
-        json_t *row = stream_row(c, &rows, streams->streams[i]->name, seen);
-        if (row != NULL) {
-            json_array_append_new(stream_list, row);
-        }
-    }
-    if (c->json) {
-        cli_print_json(json_pack("{s:i, s:i, s:o, s:o}", "shards_without_leader", (int)status->shards_without_leader, "under_replicated",
-                                 (int)status->under_replicated, "nodes", node_list, "streams", stream_list));
-        cli_table_free(&nodes);
-        cli_table_free(&rows);
-    } else {
-        fputs(screen ? "\033[H\033[2J" : "", stdout);
-        printf("%u streams, %u shards, %u without a leader, %u under-replicated\n\n", status->streams, status->shards, status->shards_without_leader,
-               status->under_replicated);
-        cli_table_print(&nodes, stdout);
+    fputs("\033[J", stdout);
+    fflush(stdout);
+}
+
+static void show(struct top *t)
+{
+    if (t->cli->json) {
+        cli_print_json(top_json(&t->before, &t->now));
+    } else if (!t->screen) {
+        top_print(stdout, &t->before, &t->now, t->view);
         putchar('\n');
-        cli_table_print(&rows, stdout);
-        if (streams->more) {
-            printf("(the first %d streams)\n", STREAMS_MAX);
-        }
-        json_decref(node_list);
-        json_decref(stream_list);
+    } else {
+        char *text;
+        size_t n;
+        FILE *f = open_memstream(&text, &n);
+        sluice_assert(f != NULL);
+        fprintf(f, "q quit, s shards %s, sorted by %s (n name, i in, o out, b behind)\n", t->view.shards ? "off" : "on", sorts[t->view.sort]);
+        top_print(f, &t->before, &t->now, t->view);
+        fclose(f);
+        draw(text);
+        free(text);
     }
     fflush(stdout);
-    cli_free(status);
-    cli_free(streams);
-    return 0;
+}
+
+/* ---- keys ------------------------------------------------------------------------------------------------------------------ */
+
+static void key(struct top *t, char k)
+{
+    switch (k) {
+    case 'q': case KEY_CTRL_C: t->quit = true; return;
+    case 's': t->view.shards = !t->view.shards; break;
+    case 'n': t->view.sort = TOP_BY_NAME; break;
+    case 'i': t->view.sort = TOP_BY_IN; break;
+    case 'o': t->view.sort = TOP_BY_OUT; break;
+    case 'b': t->view.sort = TOP_BY_BEHIND; break;
+    default: return;
+    }
+    show(t);
+}
+
+static void keys(struct top *t)
+{
+    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (!t->quit && poll(&p, 1, 0) > 0) {
+        char k;
+        if (read(STDIN_FILENO, &k, 1) != 1) {
+            t->quit = true; /* the terminal is gone */
+            return;
+        }
+        key(t, k);
+    }
+}
+
+static void rest(struct top *t, uint64_t ms)
+{
+    uint64_t end = env_clock_ns(t->cli->env) + ms * 1000000u;
+    do {
+        uint64_t now = env_clock_ns(t->cli->env);
+        cli_sleep(t->cli, (unsigned)min_u64(t->screen ? SLICE_MS : ms, end > now ? (end - now) / 1000000u + 1 : 1));
+        if (t->screen) {
+            keys(t);
+        }
+    } while (!t->quit && env_clock_ns(t->cli->env) < end);
 }
 
 static int top(struct cli *c)
 {
+    struct top t = {.cli = c, .view = {.sort = TOP_BY_IN, .shards = !cli_flag(c, "no-shards")}};
     uint64_t interval, count;
-    if (!cli_number(c, "interval", 1, 1, 3600, &interval) || !cli_number(c, "count", 0, 0, UINT64_MAX, &count) || !cli_open(c)) {
+    if (!cli_number(c, "interval", 1, 1, 3600, &interval) || !cli_number(c, "count", 0, 0, UINT64_MAX, &count)) {
         return CLI_USAGE;
     }
-    struct seen *seen = xcalloc(STREAMS_MAX, sizeof *seen);
-    bool screen = isatty(STDOUT_FILENO) && !c->json;
-    int status = 0;
-    for (uint64_t i = 0; status == 0 && (count == 0 || i < count) && !ferror(stdout); i++) {
-        if (i > 0) {
-            cli_sleep(c, (unsigned)interval * 1000);
+    const char *sort = cli_value(c, "sort");
+    for (size_t i = 0; sort != NULL && i <= ARRAY_LEN(sorts); i++) {
+        if (i == ARRAY_LEN(sorts)) {
+            return cli_usage(c, "--sort: name, in, out or behind, not '%s'", sort);
         }
-        status = look(c, seen, screen);
+        if (strcmp(sort, sorts[i]) == 0) {
+            t.view.sort = (enum top_sort)i;
+            break;
+        }
     }
-    free(seen);
+    if (!cli_open(c)) {
+        return CLI_FAILED;
+    }
+    int status = 0;
+    screen_open(&t);
+    for (uint64_t i = 0; status == 0 && !t.quit && (count == 0 || i < count) && !ferror(stdout); i++) {
+        if (i > 0) {
+            rest(&t, interval * 1000);
+            if (t.quit) {
+                break;
+            }
+        }
+        top_look_free(&t.before);
+        t.before = t.now;
+        status = top_look(c, &t.nodes, &t.now);
+        if (status == 0) {
+            show(&t);
+        }
+    }
+    screen_close(&t);
+    top_look_free(&t.before);
+    top_look_free(&t.now);
+    cli_nodes_free(&t.nodes);
     return status;
 }
 
 const struct cli_command cli_top_command = {
-    "top", NULL, "", 0, 0, "Show the cluster and the rates of its streams, again and again until interrupted.",
-    {{"interval", "SECONDS", "between two looks (default 1)"}, {"count", "N", "end after N looks (default 0: never)"}},
+    "top", NULL, "", 0, 0,
+    "Show the cluster live: its nodes, and the rates of its streams and shards. On a terminal q ends it, s shows or hides the shards, n, i, o and b sort. "
+    "IN/S and OUT/S are records; BEHIND is how many log entries a shard's slowest replica lacks.",
+    {{"interval", "SECONDS", "between two looks (default 1)"}, {"count", "N", "end after N looks (default 0: never)"},
+     {"sort", "BY", "streams by name, in, out or behind (default in)"}, {"no-shards", NULL, "streams only"}},
     top};
