@@ -19,6 +19,7 @@ static double machine_busy_s(void)
 
 void bench_spent(struct bench *b, struct bench_spent *out)
 {
+    cli_nodes_refresh(b->cli, &b->nodes);
     cli_nodes_ask(b->cli, &b->nodes);
     out->nodes_known = cli_nodes_all(&b->nodes);
     out->server_cpu_s = cli_nodes_sum(&b->nodes, "process_cpu_seconds_total");

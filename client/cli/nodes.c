@@ -177,6 +177,20 @@ void cli_nodes_update(struct cli_nodes *n, const Sluice__ClusterStatusReply *sta
     }
 }
 
+void cli_nodes_refresh(struct cli *c, struct cli_nodes *n)
+{
+    bool missing = false;
+    for (size_t i = 0; i < n->n; i++) {
+        missing = missing || n->v[i].host[0] == '\0';
+    }
+    Sluice__Empty empty = SLUICE__EMPTY__INIT;
+    Sluice__ClusterStatusReply *status = NULL;
+    if (missing && cli_ask(c, FRAME_CLUSTER_STATUS, &empty.base, NULL, &status, NULL, 0) == 0) {
+        cli_nodes_update(n, status);
+    }
+    cli_free(status);
+}
+
 int cli_nodes_find(struct cli *c, const char *admin, struct cli_nodes *out)
 {
     *out = (struct cli_nodes){0};
@@ -217,12 +231,9 @@ bool cli_nodes_all(const struct cli_nodes *n)
 {
     size_t answered = 0;
     for (size_t i = 0; i < n->n; i++) {
-        if (n->v[i].host[0] != '\0' && n->v[i].text == NULL) {
-            return false;
-        }
         answered += n->v[i].text != NULL;
     }
-    return answered > 0;
+    return answered == n->n && n->n > 0;
 }
 
 bool cli_nodes_local(const struct cli_nodes *n)

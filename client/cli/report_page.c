@@ -19,7 +19,7 @@ static const char style[] =
     ".tile,.card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}"
     ".tile b{display:block;font-size:25px;font-weight:650;line-height:1.25;letter-spacing:-.01em}.tile b small{font-size:14px;font-weight:500;color:var(--ink2)}"
     ".tile span{font-size:13px;color:var(--ink2)}.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:14px}"
-    ".card{margin:14px 0;overflow-x:auto}.pair .card{margin:0}svg{display:block;width:100%;max-width:860px;height:auto;margin:0 auto;font:12px system-ui,sans-serif}"
+    ".card{margin:14px 0;overflow-x:auto}.pair .card{margin:0}svg{display:block;width:100%;max-width:860px;height:auto;font:12px system-ui,sans-serif}"
     "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}th,td{padding:6px 10px;text-align:right;white-space:nowrap;"
     "border-bottom:1px solid var(--line)}th:first-child,td:first-child{text-align:left;white-space:normal}tr:last-child td{border-bottom:0}"
     "th{color:var(--ink2);font-weight:500;font-size:13px;vertical-align:bottom}td small{color:var(--ink2)}.met{color:var(--good)}.missed{color:var(--bad)}"
@@ -158,7 +158,7 @@ static void print_throughput(FILE *to, const json_t *lines)
         struct report_figure f = report_figure(lines, puts_ids[i], "mb_per_s"), r = report_figure(lines, puts_ids[i], "records_per_s");
         char mb[32], records[32];
         if (f.n > 0) {
-            snprintf(texts[n], sizeof texts[n], "%s, %s/s", chart_number(f.median, mb), chart_number(r.median, records));
+            snprintf(texts[n], sizeof texts[n], "%s MB/s, %s/s", chart_number(f.median, mb), chart_number(r.median, records));
             bars[n] = (struct chart_bar){.name = report_string(report_line(lines, puts_ids[i]), "title"), .value = f.median, .low = f.low, .high = f.high, .text = texts[n]};
             n++;
         }
@@ -303,6 +303,32 @@ static void print_scale(FILE *to, const json_t *lines)
     fputs("</tr></table></div>\n", to);
 }
 
+/* What tests/bench/catchup and tests/bench/kill have measured, if their lines were added. */
+static void print_failures(FILE *to, const json_t *lines)
+{
+    const json_t *died = report_line(lines, "kill"), *back = report_line(lines, "catchup");
+    if (died != NULL) {
+        fputs("<h2>A node dies</h2>", to);
+        HEAD(to, "shards", "led by the node", "all led again after<br>ms");
+        fprintf(to, "<tr><td>%lld</td>", (long long)json_integer_value(json_object_get(died, "shards")));
+        field(to, lines, "kill", "led_by_it");
+        field(to, lines, "kill", "led_ms");
+        fputs("</tr></table></div>\n", to);
+    }
+    if (back != NULL) {
+        fputs("<h2>A node that was down catches up</h2>", to);
+        HEAD(to, "written meanwhile, GB", "seconds", "MB/s", "writers’ p99<br>before, ms", "writers’ p99<br>meanwhile, ms", "largest other node<br>before, MB", "largest other node<br>meanwhile, MB");
+        fputs("<tr><td>", to);
+        number(to, json_number_value(json_object_get(back, "bytes")) / 1e9);
+        fputs("</td>", to);
+        static const char *const fields[] = {"seconds", "mb_per_s", "base_p99_ms", "p99_ms", "rss_mb_before", "rss_mb_max"};
+        for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+            field(to, lines, "catchup", fields[i]);
+        }
+        fputs("</tr></table></div>\n", to);
+    }
+}
+
 static void print_bound(FILE *to, const json_t *lines)
 {
     static const struct { const char *id, *name; } all[] = {{"disk-4096", "4 KiB × 1"}, {"disk-65536", "64 KiB × 8"}, {"disk-1048576", "1 MiB × 4"}};
@@ -329,6 +355,9 @@ static void print_goals(FILE *to, const json_t *lines)
     for (size_t i = 0; i < report_goals_n; i++) {
         const struct report_goal *g = &report_goals[i];
         struct report_figure f = report_figure_of(lines, g);
+        if (report_line(lines, g->id) == NULL) {
+            continue;
+        }
         fprintf(to, "<tr><td>%s%s%s</td>", g->title, g->unit[0] != '\0' ? ", " : "", g->unit);
         cell(to, f);
         fprintf(to, "<td>%s ", g->at_least ? "≥" : "≤");
@@ -370,6 +399,7 @@ void report_page(FILE *to, const json_t *lines)
     print_latency(to, lines);
     print_reading(to, lines);
     print_scale(to, lines);
+    print_failures(to, lines);
     print_bound(to, lines);
     print_commands(to, lines);
     fputs("</main></body></html>\n", to);

@@ -43,6 +43,8 @@ const struct report_goal report_goals[] = {
     {"Five readers following one shard, delivered", "MB/s", "follow-5", "mb_per_s", 0, NULL, NULL, 1, true, 450},
     {"Idle processor time of all nodes, of one core", "%", "scale", "idle_cores", 0, NULL, NULL, 100, false, 4},
     {"Memory per replica", "KiB", "scale", "rss_bytes_per_replica", 0, NULL, NULL, 1.0 / 1024, false, 32},
+    {"Until all shards are led again after a node's death", "s", "kill", "led_ms", 0, NULL, NULL, 1e-3, false, 5},
+    {"Writers' p99 while a node catches up, against without", "×", "catchup", "p99_ms", '/', "catchup", "base_p99_ms", 1, false, 2},
     {"Until all shards are led", "s", "scale", "led_ms", 0, NULL, NULL, 1e-3, false, 10},
 };
 const size_t report_goals_n = ARRAY_LEN(report_goals);

@@ -247,6 +247,30 @@ static void test_errors(void **state)
     env_uv_close(env);
 }
 
+/* Both come from the system, so only their direction is known: time is used up, memory that was touched is held. */
+static void test_usage(void **state)
+{
+    (void)state;
+    struct env *env;
+    assert_int_equal(env_uv_open(&env), 0);
+    struct env_usage before, after;
+    env_usage(env, &before);
+    assert_true(before.resident_bytes > 0);
+    size_t n = 32u << 20;
+    volatile uint8_t *held = malloc(n);
+    assert_non_null((void *)(uintptr_t)held);
+    do {
+        for (size_t i = 0; i < n; i += 512) {
+            held[i]++;
+        }
+        env_usage(env, &after);
+    } while (after.cpu_ns == before.cpu_ns);
+    assert_true(after.cpu_ns > before.cpu_ns);
+    assert_true(after.resident_bytes >= before.resident_bytes + n / 2);
+    free((void *)(uintptr_t)held);
+    env_uv_close(env);
+}
+
 struct names {
     char text[256];
 };
@@ -391,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_queues_are_independent),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_usage),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_direct),
         cmocka_unit_test(test_close_with_requests),

@@ -65,6 +65,7 @@ static void gather(void *arg, void (*done)(void *darg, const struct node_metrics
     metrics_observe(&lane.put_latency, 1);
     metrics_add(&sum, &lane, NULL, NULL, NULL);
     metrics_add(&sum, &lane, NULL, NULL, NULL);
+    sum.process = (struct env_usage){.cpu_ns = 1500000000, .resident_bytes = 4096};
     done(darg, &sum);
 }
 
@@ -142,6 +143,8 @@ static void answers(void **state)
     assert_non_null(strstr(ask(sim, &t, "DELETE /metrics HTTP/1.1\r\n\r\n"), "Allow: GET"));
     assert_non_null(strstr(ask(sim, &t, "\x01\x02"), "400 Bad Request"));
     const char *text = ask(sim, &t, "GET /metrics HTTP/1.1\r\n\r\n");
+    assert_non_null(strstr(text, "\nprocess_cpu_seconds_total 1.500000\n"));
+    assert_non_null(strstr(text, "\nprocess_resident_memory_bytes 4096\n"));
     assert_non_null(strstr(text, "sluice_requests_total{kind=\"put\"} 2\n"));
     assert_non_null(strstr(text, "sluice_answers_total{code=\"NOT_LEADER\"} 2\n"));
     assert_non_null(strstr(text, "sluice_put_seconds_bucket{le=\"5e-05\"} 2\n"));
