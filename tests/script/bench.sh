@@ -1,0 +1,108 @@
+#!/bin/bash
+# Every kind of `sluice bench`, its report and `sluice top` against one real node: what they count is right and the forms are kept. No figure is judged.
+# Usage: bench.sh (programs of $SLUICE_BUILD, default build/)
+set -u
+root=$(cd "$(dirname "$0")/../.." && pwd)
+build=${SLUICE_BUILD:-$root/build}
+unset "${!SLUICE_@}"
+export LC_ALL=C
+sluice=$build/sluice
+work=$(mktemp -d)
+node=
+finish() { [ -z "$node" ] || { kill "$node" && wait "$node"; } 2>/dev/null; rm -rf "$work"; }
+trap finish EXIT
+failed=0 passed=0
+fail() { echo "FAILED: $*"; failed=1; }
+# is WHAT EXPRESSION: true of the JSON that the last command printed
+is() {
+    if jq -e "$2" "$work/out" >/dev/null; then passed=$((passed + 1)); else fail "$1: not $2: $(head -c 1000 "$work/out")"; fi
+}
+# runs STATUS COMMAND...
+runs() {
+    local expected=$1 got
+    shift
+    timeout 60 "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+    if [ "$got" -eq "$expected" ]; then passed=$((passed + 1)); else fail "exit status $got of '${*:2}': $(tail -n 3 "$work/err")"; fi
+}
+
+# A free range of ports: the node is tried on one after another.
+for try in 1 2 3 4 5 6 7 8; do
+    port=$((20000 + (RANDOM % 2000) * 10))
+    "$build/sluiced" --listen 127.0.0.1:$port --admin 127.0.0.1:$((port + 1)) --kinesis 127.0.0.1:$((port + 2)) --data "$work/data" \
+        --limits off --lanes 1 >"$work/log" 2>&1 &
+    node=$!
+    export SLUICE_ENDPOINTS=127.0.0.1:$port
+    for _ in $(seq 100); do
+        grep -q 'is ready' "$work/log" && break 2
+        kill -0 $node 2>/dev/null || break
+        sleep 0.1
+    done
+    kill $node 2>/dev/null
+    wait $node 2>/dev/null
+    node=
+done
+[ -n "$node" ] || { echo "FAILED: no node (try $try): $(tail -n 3 "$work/log")"; exit 1; }
+admin=127.0.0.1:$((port + 1))
+
+form='([.records, .bytes, .seconds, .records_per_s, .mb_per_s, .p50_ms, .p99_ms, .p999_ms] | all(type == "number")) and .errors == 0'
+cost='.server_cpu_s >= 0 and .client_cpu_s >= 0 and .server_rss_mb_max > 0 and .others_cores >= 0'
+runs 0 "$sluice" bench put --records 3000 --warmup 500 --record-size 100 --shards 3 --stream a --producers 2 --admin "$admin"
+is "put" "$form and $cost and .test == \"put\" and .records == 3000 and .bytes == 300000 and .shards == 3"
+is "put, bytes written" '.written_per_byte >= 1'
+runs 0 "$sluice" -o json stream describe a
+runs 0 "$sluice" bench latency --records 200 --rate 1000 --stream a --curve
+is "latency" "$form and .test == \"latency\" and .records == 200 and .rate == 1000"
+is "a curve rises from 0 to 1" '.curve | (.[0][0] == 0) and (.[-1][0] == 1) and (map(.[0]) | . == sort) and (map(.[1]) | . == sort)'
+runs 0 "$sluice" bench put --seconds 1 --rate 200 --stream a
+is "for a second at a rate" "$form and .records >= 150 and .records <= 201"
+runs 0 "$sluice" bench read --records 3000 --stream a
+is "read" "$form and .records == 3000"
+runs 0 "$sluice" bench read --records 5000 --stream a --consumers 3 --fan-out
+is "read by three, the missing records put first" "$form and .records == 15000 and .consumers == 3 and .fan_out"
+runs 0 "$sluice" bench read --records 5000 --stream a --rate 1000
+is "read beside writers" "$form and .records == 5000 and .ack_p99_ms >= .ack_p50_ms"
+runs 0 "$sluice" bench e2e --records 500 --warmup 100 --stream a
+is "e2e" "$form and .records == 500 and .ack_p50_ms > 0"
+runs 0 "$sluice" bench e2e --records 500 --stream a --consumers 2 --fan-out
+is "e2e to two" "$form and .records == 1000"
+runs 0 "$sluice" bench scale --shards 5 --seconds 1 --stream many
+is "scale" '.records == 5 and .errors == 0 and .made_ms > 0 and .led_ms >= .made_ms and .writable_ms >= .led_ms and .replicas >= 8 and .idle_cores >= 0'
+runs 1 "$sluice" stream describe many
+runs 2 "$sluice" bench put --stream a --admin nonsense:
+runs 2 "$sluice" bench scale --shards 0
+runs 2 "$sluice" bench report
+runs 2 "$sluice" top --sort colour
+runs 0 "$sluice" bench put --records 10 --stream a --admin 127.0.0.1:9
+is "without metrics the rest is told" "$form and (has(\"server_cpu_s\") | not)"
+
+# ---- top ----
+"$sluice" bench put --records 14000 --rate 4000 --stream a >/dev/null 2>&1 &
+load=$!
+runs 0 "$sluice" -o json top --count 3
+is "top: the node" 'all(.nodes[0]; .state == "alive" and .rss_bytes > 0 and .disk_free_bytes > 0 and .leaders >= 3)'
+jq -s 'last' "$work/out" >"$work/last" && mv "$work/last" "$work/out"
+is "top: rates in" '.nodes[0].records_per_s > 0 and .nodes[0].put_p99_ms > 0 and (.streams[] | select(.stream == "a") | .records_per_s > 0 and .bytes_per_s > 0 and .entries_behind >= 0)'
+is "top: and of the shards" '[.streams[] | select(.stream == "a") | .shards[].records_per_s] | length == 3 and add > 0'
+runs 0 "$sluice" top --count 1 --no-shards
+grep -q '^NODE  STATE' "$work/out" && grep -q '^STREAM' "$work/out" || fail "top: no tables: $(cat "$work/out")"
+wait "$load"
+
+# ---- report ----
+runs 0 "$sluice" bench report --out "$work/report" --quick --only latency --dir "$work"
+[ "$(jq -r .id "$work/report/lines.jsonl" | paste -sd ,)" = machine,latency ] || fail "report: other lines: $(jq -r .id "$work/report/lines.jsonl")"
+head -n 1 "$work/report/lines.jsonl" >"$work/out"
+is "the machine's line" '.cores > 0 and .quick and (.kernel | length) > 0'
+runs 1 "$sluice" stream describe report-latency
+printf '%s\n' '{"id":"disk-65536","round":1,"mb_per_s":100,"p50_ms":1,"p99_ms":2}' '{"id":"put-1k","round":1,"title":"<b>","mb_per_s":40}' \
+    '{"id":"disk-65536","round":2,"mb_per_s":100}' '{"id":"put-1k","round":2,"mb_per_s":50}' \
+    '{"id":"disk-65536","round":3,"mb_per_s":200}' '{"id":"put-1k","round":3,"mb_per_s":60}' >"$work/lines"
+runs 0 "$sluice" bench report --out "$work/again" --from "$work/lines"
+page=$work/again/report.html
+grep -q '0\.400 <small>0\.300–0\.500</small>' "$page" || fail "report: the median of the rounds' ratios is not 0.4"
+grep -q '&lt;b&gt;' "$page" && ! grep -q '<td><b>' "$page" || fail "report: text goes into the page as it is"
+grep -qE 'nan|inf[^o]|http' "$page" && fail "report: not a number, or a reference to elsewhere, in the page"
+echo 'no json' >>"$work/lines"
+runs 1 "$sluice" bench report --out "$work/again" --from "$work/lines"
+[ $failed -eq 0 ] && echo "bench: $passed checks passed"
+exit $failed
