@@ -22,7 +22,7 @@ static const char style[] =
     ".card{margin:14px 0;overflow-x:auto}.pair .card{margin:0}svg{display:block;width:100%;max-width:860px;height:auto;font:12px system-ui,sans-serif}"
     "table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:14px}th,td{padding:6px 10px;text-align:right;white-space:nowrap;"
     "border-bottom:1px solid var(--line)}th:first-child,td:first-child{text-align:left;white-space:normal}tr:last-child td{border-bottom:0}"
-    "th{color:var(--ink2);font-weight:500;font-size:13px;vertical-align:bottom}td small{color:var(--ink2)}.met{color:var(--good)}.missed{color:var(--bad)}"
+    "th{color:var(--ink2);font-weight:500;font-size:13px;vertical-align:bottom}td small{color:var(--ink2);display:block;font-size:11.5px;line-height:1.2}.met{color:var(--good)}.missed{color:var(--bad)}"
     "svg text{fill:var(--ink)}svg .title{font-size:14px;font-weight:600}svg .tick,svg .label{fill:var(--ink2)}svg .note{fill:var(--bad);font-size:11.5px}"
     "svg .grid{stroke:var(--grid)}svg .axis{stroke:var(--ink2);stroke-opacity:.6}svg .limit{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:5 4}"
     "svg .range{stroke:var(--ink);stroke-opacity:.55;stroke-width:1.5}svg .line{fill:none;stroke-width:2;stroke-linejoin:round}"
@@ -111,7 +111,7 @@ static void print_machine(FILE *to, const json_t *m)
     chart_text(to, report_string(m, "time"));
     long long rounds = json_integer_value(json_object_get(m, "rounds"));
     if (rounds > 1) {
-        fprintf(to, "</p><p>Figures are medians of %lld rounds, small ones beside them the range. ", rounds);
+        fprintf(to, "</p><p>Figures are medians of %lld rounds, small ones below them the range. ", rounds);
     } else {
         fputs("</p><p>Figures are of a single round. ", to);
     }
