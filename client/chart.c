@@ -114,7 +114,9 @@ static size_t axis_ticks(const struct axis *a, double ticks[TICKS_MAX])
         }
     } else if (a->scale == CHART_LOG) {
         bool wide = log10(a->max / a->min) > 3.5; /* then only the powers of ten */
-        for (double decade = pow(10, floor(log10(a->min) + 1e-9)); decade <= a->max * 1.0001; decade *= 10) {
+        int last = (int)floor(log10(a->max) + 1e-9);
+        for (int exponent = (int)floor(log10(a->min) + 1e-9); exponent <= last; exponent++) {
+            double decade = pow(10, exponent);
             for (unsigned i = 0; i < (wide ? 1 : 3) && n < TICKS_MAX; i++) {
                 double v = decade * (i == 0 ? 1 : i == 1 ? 2 : 5);
                 if (v >= a->min * 0.9999 && v <= a->max * 1.0001) {
@@ -124,8 +126,9 @@ static size_t axis_ticks(const struct axis *a, double ticks[TICKS_MAX])
         }
     } else {
         double step = nice_step(a->max - a->min);
-        for (double v = a->min; v <= a->max + step / 2 && n < TICKS_MAX; v += step) {
-            ticks[n++] = v;
+        while (n < TICKS_MAX && a->min + (double)n * step <= a->max + step / 2) {
+            ticks[n] = a->min + (double)n * step;
+            n++;
         }
     }
     return n;

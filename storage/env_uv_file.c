@@ -378,11 +378,12 @@ void env_uv_usage(struct env *env, struct env_usage *out)
         out->cpu_ns = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000u + (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000u;
     }
     FILE *f = fopen("/proc/self/statm", "re"); /* "size resident ...", in pages */
-    unsigned long size, resident;
+    char line[128] = "", *end = line;
     if (f != NULL) {
-        if (fscanf(f, "%lu %lu", &size, &resident) == 2) {
-            out->resident_bytes = (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+        if (fgets(line, sizeof line, f) != NULL) {
+            strtoull(line, &end, 10);
         }
+        out->resident_bytes = strtoull(end, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
         fclose(f);
     }
 }

@@ -1,4 +1,5 @@
 /* What a run of `sluice bench` cost: processor time and bytes written of all nodes by their own metrics, and what else used this machine meanwhile. */
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -11,10 +12,19 @@ static double machine_busy_s(void)
     if (f == NULL) {
         return -1;
     }
-    unsigned long long user, nice, system, idle, wait, irq, softirq;
-    int n = fscanf(f, "cpu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &wait, &irq, &softirq);
+    char line[256] = "";
+    bool good = fgets(line, sizeof line, f) != NULL && strncmp(line, "cpu ", 4) == 0;
     fclose(f);
-    return n == 7 ? (double)(user + nice + system + irq + softirq) / (double)sysconf(_SC_CLK_TCK) : -1;
+    enum { USER, NICE, SYSTEM, IDLE, WAIT, IRQ, SOFTIRQ, FIELDS };
+    uint64_t ticks[FIELDS];
+    char *at = line + 4;
+    for (size_t i = 0; good && i < FIELDS; i++) {
+        char *end;
+        ticks[i] = strtoull(at, &end, 10);
+        good = end != at;
+        at = end;
+    }
+    return good ? (double)(ticks[USER] + ticks[NICE] + ticks[SYSTEM] + ticks[IRQ] + ticks[SOFTIRQ]) / (double)sysconf(_SC_CLK_TCK) : -1;
 }
 
 void bench_spent(struct bench *b, struct bench_spent *out)

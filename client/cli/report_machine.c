@@ -39,8 +39,11 @@ static void file_system(const char *dir, char *out, size_t size)
     snprintf(out, size, "unknown");
     while (f != NULL && real != NULL && fgets(line, sizeof line, f) != NULL) {
         char *save, *device = strtok_r(line, " ", &save), *at = strtok_r(NULL, " ", &save), *type = strtok_r(NULL, " ", &save);
-        size_t n = at != NULL ? strlen(at) : 0;
-        bool inside = type != NULL && strncmp(real, at, n) == 0 && (n == 1 || real[n] == '/' || real[n] == '\0');
+        if (device == NULL || at == NULL || type == NULL) {
+            continue;
+        }
+        size_t n = strlen(at);
+        bool inside = strncmp(real, at, n) == 0 && (n == 1 || real[n] == '/' || real[n] == '\0');
         if (inside && n >= best) { /* a later mount at the same place lies above the earlier one */
             best = n;
             snprintf(out, size, "%s (%s)", type, device);
