@@ -1,7 +1,7 @@
 /* sluice bench read: how fast a stream comes back, and what that does to those who put meanwhile. */
 #include "client/cli/bench.h"
 
-struct read_bench { struct bench b; struct bench_reading g; uint64_t wanted; size_t ended; };
+struct read_bench { struct bench b; struct bench_reading g; size_t ended; };
 
 static void read_each(struct bench_reader *r, const struct sluice_records *batch)
 {

@@ -49,6 +49,10 @@ int bench_readers_open(struct bench *b, struct bench_reading *g, const struct sl
         const struct sluice_position end = {.kind = SLUICE_AT_OFFSET, .offset = shard->end_offset};
         const struct sluice_reader_options o = {.no_follow = !follow, .timeout_ms = 60000, .max_bytes = 1 << 20, .records = reader_records,
                                                 .ended = reader_ended, .user = r};
+        if (from == NULL && shard->end_offset == CLI_NO_OFFSET) {
+            status = cli_error("bench: it is not known where shard %u of '%s' ends", shard->shard, b->stream);
+            continue;
+        }
         int code = sluice_reader_open(g->clients[r->consumer], b->stream, shard->shard, from != NULL ? from : &end, &o, &r->reader);
         if (code != 0) {
             status = cli_failed("bench", code, SLUICE_REJECTED, "", "");

@@ -26,6 +26,7 @@ struct top_node {
 struct top_look {
     uint64_t at_ns;
     uint32_t n_streams_all, n_shards_all, leaderless, under_replicated;
+    uint32_t seen_by;       /* not 0: no leader of the controller answered, and this is what this node sees itself */
     bool more;              /* streams or shards that were not asked */
     struct top_node *nodes;
     size_t n_nodes;

@@ -84,7 +84,7 @@ static void take_stream(struct cli *c, const char *name, struct top_look *out, s
     for (size_t i = 0; i < n; i++) {
         const Sluice__ShardInfo *info = reply->stream->shards[i];
         struct top_shard *shard = &s->shards[s->n++];
-        *shard = (struct top_shard){.shard = info->shard, .leader = info->leader, .open = info->open, .first = info->first_offset, .end = info->end_offset};
+        *shard = (struct top_shard){.shard = info->shard, .leader = info->leader, .open = info->open};
         Sluice__Position p = SLUICE__POSITION__INIT;
         p.shard = info->shard;
         p.kind = SLUICE__POSITION__KIND__LATEST;
@@ -124,6 +124,7 @@ int top_look(struct cli *c, struct cli_nodes *nodes, struct top_look *out)
     out->leaderless = status->shards_without_leader;
     out->under_replicated = status->under_replicated;
     out->more = streams->more;
+    out->seen_by = status->controller_leader == 0 || status->controller_leader != status->answering_node ? status->answering_node : 0;
     take_nodes(c, nodes, status, out);
     out->streams = xcalloc(TOP_STREAMS_MAX, sizeof *out->streams);
     size_t n_asked = 0;

@@ -66,7 +66,7 @@ static struct sum stream_sum(const struct top_look *before, const struct top_loo
         rates_add(&sum.rates, &r);
         sum.open += shard->open;
         sum.leaderless += shard->open && shard->leader == 0;
-        sum.records += shard->end - min_u64(shard->first, shard->end);
+        sum.records += shard->answered ? shard->end - min_u64(shard->first, shard->end) : 0;
         sum.behind = max_u64(sum.behind, shard->behind);
     }
     return sum;
@@ -222,9 +222,9 @@ static void print_streams(FILE *to, const struct top_look *before, const struct 
             } else {
                 cli_table_cell(&t, "none");
             }
-            cli_table_cell(&t, "%llu", (unsigned long long)(shard->end - min_u64(shard->first, shard->end)));
+            cell(&t, shard->answered ? (double)(shard->end - min_u64(shard->first, shard->end)) : -1, 1, "%.0f");
             rate_cells(&t, &r);
-            cli_table_cell(&t, "%llu", (unsigned long long)shard->behind);
+            cell(&t, shard->answered ? (double)shard->behind : -1, 1, "%.0f");
         }
     }
     free(all);
@@ -233,7 +233,11 @@ static void print_streams(FILE *to, const struct top_look *before, const struct 
 
 void top_print(FILE *to, const struct top_look *before, const struct top_look *now, struct top_view view)
 {
-    fprintf(to, "%u streams, %u shards, %u without a leader, %u under-replicated\n\n", now->n_streams_all, now->n_shards_all, now->leaderless, now->under_replicated);
+    fprintf(to, "%u streams, %u shards, %u without a leader, %u under-replicated\n", now->n_streams_all, now->n_shards_all, now->leaderless, now->under_replicated);
+    if (now->seen_by != 0) {
+        fprintf(to, "the controller's leader did not answer: this is what node %u sees itself\n", now->seen_by);
+    }
+    fputc('\n', to);
     print_nodes(to, before, now);
     fputc('\n', to);
     print_streams(to, before, now, view);
@@ -272,15 +276,21 @@ static json_t *node_json(const struct top_look *before, const struct top_node *n
     return o;
 }
 
+/* What its leader told, or null. */
+static json_t *known(const struct top_shard *s, uint64_t v)
+{
+    return s->answered ? json_integer((json_int_t)v) : json_null();
+}
+
 static json_t *stream_json(const struct top_look *before, const struct top_look *now, const struct sum *s)
 {
     json_t *shards = json_array();
     for (size_t i = 0; i < s->stream->n; i++) {
         const struct top_shard *shard = &s->stream->shards[i];
         struct rates r = shard_rates(before, now, s->stream->name, shard);
-        json_t *o = json_pack("{s:I, s:b, s:o, s:I, s:I, s:I}", "shard", (json_int_t)shard->shard, "open", shard->open, "leader",
-                              shard->leader != 0 ? json_integer(shard->leader) : json_null(), "first", (json_int_t)shard->first, "next", (json_int_t)shard->end,
-                              "entries_behind", (json_int_t)shard->behind);
+        json_t *o = json_pack("{s:I, s:b, s:o, s:o, s:o, s:o}", "shard", (json_int_t)shard->shard, "open", shard->open, "leader",
+                              shard->leader != 0 ? json_integer(shard->leader) : json_null(), "first", known(shard, shard->first), "next", known(shard, shard->end),
+                              "entries_behind", known(shard, shard->behind));
         set_rates(o, &r);
         json_array_append_new(shards, o);
     }
