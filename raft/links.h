@@ -68,7 +68,7 @@ struct link_send {
 };
 /* The link_send is the links' until done. For small messages without payload use links_post(), which copies. */
 void links_send(struct links *l, uint32_t node, struct link_send *s);
-/* Copies a message without payload (or with a small one, up to 1 KiB). Dropped silently if the peer is not connected. */
+/* Copies a message without payload (or with a small one, up to LINK_POST_MAX). Dropped silently if the peer is not connected. */
 void links_post(struct links *l, uint32_t node, const struct link_message *m);
 /* Counts the connections we opened to the peer; 0: none now. What was sent in another epoch may be lost. */
 uint64_t links_epoch(const struct links *l, uint32_t node);
