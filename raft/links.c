@@ -266,6 +266,7 @@ void links_judge(struct links_peer *p, bool by_reset)
     bool up = p->state == LINKS_READY && p->heard_ns != 0;
     if (up != p->up) {
         p->up = up;
+        p->heard_down = false;
         if (p->links->o.peer_changed != NULL && !p->links->closing) {
             p->links->o.peer_changed(p->links->o.arg, p->node, up, by_reset);
         }
@@ -336,7 +337,7 @@ void links_incoming(struct links *l, uint32_t from_node, uint64_t incarnation, b
         free(p->whole);
         p->whole = NULL;
         /* Down already, because our own connection ended first; what was still unread on this one may have spoken for a leader there once more. */
-        bool again = !p->up && p->heard_ns != 0;
+        bool again = !p->up && p->heard_down;
         p->heard_ns = 0;
         links_judge(p, true);
         if (again && l->o.peer_changed != NULL && !l->closing) {
@@ -441,6 +442,7 @@ int links_receive(struct links *l, uint32_t from_node, void *payload, size_t n)
         l->stats.frames_received++;
         l->stats.bytes_received += n;
         links_judge(p, false);
+        p->heard_down = !p->up;
         rv = receive_records(p, payload, n, NULL);
     }
     free(payload);

@@ -38,7 +38,7 @@ struct links_options {
     /* A whole record arrived. m->payload is valid during the call; with LINK_APPEND its bytes may be taken (m->payload_owned, free()).
      * A record of a group that lives on another lane is handed over by the owner. */
     void (*receive)(void *arg, uint32_t from_node, struct link_message *m);
-    /* Peers are not removed inside it. */
+    /* Peers are not removed inside it. Down is told once more if the peer spoke after the first time, on a connection of its own that then ended too. */
     void (*peer_changed)(void *arg, uint32_t node, bool up, bool by_reset);
     /* A peer refused us for good (SLUICE_E_REFUSED, SLUICE_E_WRONG_CLUSTER, SLUICE_E_OLDER_COPY), with its message. */
     void (*refused)(void *arg, uint32_t node, int code, const char *message);
