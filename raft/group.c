@@ -141,6 +141,9 @@ static bool watch(struct group *g)
         return false;
     }
     bool any = false;
+    if (r->current_term != g->seen_term || r->state != g->seen_state) {
+        groups_wake(g);
+    }
     if (r->current_term != g->seen_term) {
         g->seen_term = r->current_term;
         group_new_term(g);

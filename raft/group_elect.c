@@ -1,6 +1,6 @@
 /* group_elect.c: fast elections (F22), and R12 for a sole voter.
  *
- * libraft's own timers stay long. Who should campaign when there is no leader is decided here: the voters, in the order of their ids rotated by the group's id and
+ * libraft's own timers stay long. Who should campaign when there is no leader is decided here: the voters, in an order that comes from their ids and the group's id,
  * without those whose links are down, have ranks; rank 0 campaigns first, each further one 150 ms later. A campaign always begins with libraft's pre-vote, so it
  * disturbs nobody who still hears from a leader. There are no leases: nothing rests on these times but speed. */
 #include "group_impl.h"
@@ -26,8 +26,12 @@ static unsigned rank_of(const struct group *g, unsigned *n_up, unsigned *voters)
     *voters = n;
     *n_up = 0;
     unsigned rank = n;
+    /* Every node comes to the same order. The groups of a dead leader differ in where it begins and which way it goes, else all of them would fall to one survivor. */
+    uint64_t hash = g->id * 0x9e3779b97f4a7c15u;
+    unsigned begin = n > 0 ? (unsigned)((hash >> 32) % n) : 0;
+    bool back = (hash >> 31) % 2 != 0;
     for (unsigned i = 0; i < n; i++) {
-        uint64_t id = ids[(i + g->id) % n];
+        uint64_t id = ids[(begin + (back ? n - i : i)) % n];
         if (id == g->raft_id) {
             rank = *n_up;
             ++*n_up;

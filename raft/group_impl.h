@@ -160,7 +160,6 @@ struct group {
     struct batch_log *batches;
     bool prefer_leader;
     unsigned heartbeat_ms, election_ms;
-    uint64_t next_tick_ms;
     unsigned depth;
     bool settling, started, loading;
     unsigned busy;                 /* requests that are still with the journal, the links or the batch log */
@@ -254,11 +253,18 @@ struct seed_pace {
     uint64_t calm_ns;              /* how long a commit takes while nobody is seeded; 0: not known */
 };
 
+/* Place of a group in the table. The timer looks at this alone: of thousands of groups few are due, and the others' memory is not touched. */
+struct group_slot { uint64_t id, due_ms; struct group *g; };
+
+struct beat_out;
+
 struct groups {
     struct groups_options o;
     struct links *links;
-    struct group **groups;         /* by id */
+    struct group_slot *slots;      /* by id */
     unsigned n_groups, cap_groups;
+    struct beat_out **beats;       /* one per node that idle groups here have followers on */
+    unsigned n_beats;
     uint64_t *removed;             /* ids, sorted */
     unsigned n_removed;
     struct env_timer timer, elect_timer, commit_timer;
@@ -288,6 +294,8 @@ void groups_later(struct group *g);                 /* group_later_work() at the
 void groups_commit_moved(struct group *g);          /* followers are told soon */
 void groups_schedule_election(struct groups *gs, uint64_t at_ms);
 void groups_forget(struct group *g);                /* a closed group leaves the table */
+void groups_wake(struct group *g);                  /* due for a tick with the next turn of the timer */
+struct group *groups_find_near(struct groups *gs, uint64_t id, unsigned *at); /* as groups_find(), for ids in ascending order; *at: 0 at first */
 void groups_log(struct group *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* groups_notes.c */
@@ -306,6 +314,12 @@ void group_maybe_closed(struct group *g);
 /* group_open.c */
 int group_start(struct group *g);
 int io_load(struct raft_io *io, raft_term *term, raft_id *vote, struct raft_snapshot **snapshot, raft_index *start, struct raft_entry *entries[], size_t *n);
+
+/* group_beat.c */
+uint64_t group_beat(struct group *g, uint64_t now); /* instead of a tick; 0: it needs one */
+void groups_beat_flush(struct groups *gs);
+void groups_beat_received(struct groups *gs, uint32_t from_node, const struct link_message *m);
+void groups_beat_free(struct groups *gs);
 
 /* group_io.c */
 void group_io_init(struct group *g);

@@ -74,8 +74,6 @@ int group_start(struct group *g)
         g->started = true;
         g->seen_term = g->raft.current_term;
         g->seen_commit = g->raft.commit_index;
-        /* Groups of a lane tick at different times. */
-        g->next_tick_ms = group_now(g) + g->id * 37 % (g->heartbeat_ms / 2);
     } else {
         groups_log(g, "libraft refused to start: %s", raft_strerror(rv));
     }

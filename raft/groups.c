@@ -13,7 +13,7 @@ static unsigned position(const struct groups *gs, uint64_t id)
     unsigned low = 0, high = gs->n_groups;
     while (low < high) {
         unsigned mid = (low + high) / 2;
-        if (gs->groups[mid]->id < id) {
+        if (gs->slots[mid].id < id) {
             low = mid + 1;
         } else {
             high = mid;
@@ -25,7 +25,19 @@ static unsigned position(const struct groups *gs, uint64_t id)
 struct group *groups_find(struct groups *gs, uint64_t id)
 {
     unsigned at = position(gs, id);
-    return at < gs->n_groups && gs->groups[at]->id == id ? gs->groups[at] : NULL;
+    return at < gs->n_groups && gs->slots[at].id == id ? gs->slots[at].g : NULL;
+}
+
+struct group *groups_find_near(struct groups *gs, uint64_t id, unsigned *at)
+{
+    /* The ids of a beat leave out those of other leaders, which are every second or third: a few steps are cheaper than a search. */
+    for (unsigned steps = 0; steps < 4 && *at < gs->n_groups && gs->slots[*at].id < id; steps++) {
+        ++*at;
+    }
+    if (*at >= gs->n_groups || gs->slots[*at].id != id) {
+        *at = position(gs, id);
+    }
+    return *at < gs->n_groups && gs->slots[*at].id == id ? gs->slots[*at].g : NULL;
 }
 
 struct group *groups_next(struct groups *gs, uint64_t *cursor)
@@ -34,8 +46,8 @@ struct group *groups_next(struct groups *gs, uint64_t *cursor)
     if (at == gs->n_groups) {
         return NULL;
     }
-    *cursor = gs->groups[at]->id + 1;
-    return gs->groups[at];
+    *cursor = gs->slots[at].id + 1;
+    return gs->slots[at].g;
 }
 
 void groups_insert(struct group *g)
@@ -43,15 +55,24 @@ void groups_insert(struct group *g)
     struct groups *gs = g->gs;
     if (gs->n_groups == gs->cap_groups) {
         gs->cap_groups = gs->cap_groups == 0 ? 16 : 2 * gs->cap_groups;
-        gs->groups = xrealloc(gs->groups, gs->cap_groups * sizeof *gs->groups);
+        gs->slots = xrealloc(gs->slots, gs->cap_groups * sizeof *gs->slots);
     }
     unsigned at = position(gs, g->id);
-    memmove(&gs->groups[at + 1], &gs->groups[at], (gs->n_groups - at) * sizeof *gs->groups);
-    gs->groups[at] = g;
+    memmove(&gs->slots[at + 1], &gs->slots[at], (gs->n_groups - at) * sizeof *gs->slots);
+    /* Not all in the same turn of the timer. */
+    gs->slots[at] = (struct group_slot){.id = g->id, .due_ms = group_now(g) + g->id * 37 % (g->heartbeat_ms / 2), .g = g};
     gs->n_groups++;
     if (g->heartbeat_ms / 2 < gs->tick_ms) {
         gs->tick_ms = g->heartbeat_ms / 2;
         env_timer_start_ms(&gs->timer, gs->tick_ms);
+    }
+}
+
+void groups_wake(struct group *g)
+{
+    unsigned at = position(g->gs, g->id);
+    if (at < g->gs->n_groups && g->gs->slots[at].g == g) {
+        g->gs->slots[at].due_ms = 0;
     }
 }
 
@@ -71,8 +92,8 @@ void groups_forget(struct group *g)
 {
     struct groups *gs = g->gs;
     unsigned at = position(gs, g->id);
-    sluice_assert(at < gs->n_groups && gs->groups[at] == g);
-    memmove(&gs->groups[at], &gs->groups[at + 1], (gs->n_groups - at - 1) * sizeof *gs->groups);
+    sluice_assert(at < gs->n_groups && gs->slots[at].g == g);
+    memmove(&gs->slots[at], &gs->slots[at + 1], (gs->n_groups - at - 1) * sizeof *gs->slots);
     gs->n_groups--;
     if (g->in_later) {
         unlink_from(&gs->later, g, true);
@@ -129,7 +150,14 @@ void groups_receive(struct groups *gs, uint32_t from_node, struct link_message *
     }
 }
 
-static void on_receive(void *arg, uint32_t from_node, struct link_message *m) { groups_receive(arg, from_node, m); }
+static void on_receive(void *arg, uint32_t from_node, struct link_message *m)
+{
+    if (m->type == LINK_BEAT || m->type == LINK_BEAT_RESULT) {
+        groups_beat_received(arg, from_node, m);
+    } else {
+        groups_receive(arg, from_node, m);
+    }
+}
 
 static void on_peer_changed(void *arg, uint32_t node, bool up, bool by_reset)
 {
@@ -161,24 +189,43 @@ static void on_refused(void *arg, uint32_t node, int code, const char *message)
 
 /* ---- timers ---- */
 
+static void tick_group(struct groups *gs, unsigned at, uint64_t now)
+{
+    struct group *g = gs->slots[at].g;
+    gs->slots[at].due_ms = now + g->heartbeat_ms / 2;
+    if (g->state != GROUP_RUNNING || !g->started) {
+        return;
+    }
+    uint64_t rest = group_beat(g, now);
+    if (rest != 0) {
+        gs->slots[at].due_ms = rest;
+        return;
+    }
+    group_enter(g);
+    group_tick(g);
+    group_check_contact(g);
+    group_read_tick(g);
+    group_seed_tick(g);
+    group_leave(g);
+}
+
 static void on_tick(struct env_timer *t)
 {
     struct groups *gs = container_of(t, struct groups, timer);
     env_timer_start_ms(&gs->timer, gs->tick_ms);
-    uint64_t now = env_now_ms(gs->o.env), cursor = 0;
+    uint64_t now = env_now_ms(gs->o.env);
     seed_pace_tick(gs);
-    for (struct group *g; (g = groups_next(gs, &cursor)) != NULL;) {
-        if (g->state != GROUP_RUNNING || !g->started || now < g->next_tick_ms) {
+    for (unsigned at = 0; at < gs->n_groups; at++) {
+        if (now < gs->slots[at].due_ms) {
             continue;
         }
-        g->next_tick_ms = now + g->heartbeat_ms / 2;
-        group_enter(g);
-        group_tick(g);
-        group_check_contact(g);
-        group_read_tick(g);
-        group_seed_tick(g);
-        group_leave(g);
+        uint64_t id = gs->slots[at].id;
+        tick_group(gs, at, now);
+        if (at >= gs->n_groups || gs->slots[at].id != id) {
+            at = position(gs, id + 1) - 1; /* a group was closed meanwhile; before the first, ++ makes it 0 again */
+        }
     }
+    groups_beat_flush(gs);
     if (now - gs->collect_ms >= 1000) {
         gs->collect_ms = now;
         groups_write_notes(gs);
@@ -359,7 +406,8 @@ static void maybe_over(struct groups *gs)
     void *arg = gs->close_arg;
     links_close(gs->links);
     journal_set_owner(gs->o.journal, NULL, NULL, NULL, NULL);
-    free(gs->groups);
+    free(gs->slots);
+    groups_beat_free(gs);
     free(gs->removed);
     free(gs);
     done(arg);
@@ -395,6 +443,6 @@ void groups_stats(const struct groups *gs, struct groups_stats *out)
     out->leaders = 0;
     out->log_bytes = gs->log_bytes;
     for (unsigned i = 0; i < gs->n_groups; i++) {
-        out->leaders += group_role(gs->groups[i]) == GROUP_LEADER;
+        out->leaders += group_role(gs->slots[i].g) == GROUP_LEADER;
     }
 }

@@ -63,7 +63,7 @@ long link_record_decode(struct link_message *m, const void *data, size_t n, stru
     }
     uint32_t n_entries = get_u16(p + AT_COUNT);
     size_t head = LINK_HEADER_SIZE + (size_t)n_entries * LINK_ENTRY_SIZE;
-    if (length < head || n_entries > LINK_ENTRIES_MAX || p[AT_TYPE] < LINK_ALIVE || p[AT_TYPE] > LINK_CHUNK) {
+    if (length < head || n_entries > LINK_ENTRIES_MAX || p[AT_TYPE] < LINK_ALIVE || p[AT_TYPE] > LINK_BEAT_RESULT) {
         return -SLUICE_E_PROTOCOL;
     }
     if (n < length) {

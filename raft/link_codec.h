@@ -27,7 +27,9 @@ enum link_type {
     LINK_READ_INDEX_RESULT = 9, /* term, a = round, flags: LINK_GRANTED */
     LINK_SEED = 10,          /* ask for committed batches: term = of the asker, a = from offset, b = to offset, c = bytes wished, d = request id */
     LINK_SEED_DATA = 11,     /* a = from offset, b = next offset, c = status (SLUICE_E_), d = request id; payload: whole batches */
-    LINK_CHUNK = 14          /* a part of a larger record, see above. 12 and 13 are kept free for asking a peer for single damaged entries */
+    LINK_CHUNK = 14,         /* a part of a larger record, see above. 12 and 13 are kept free for asking a peer for single damaged entries */
+    LINK_BEAT = 15,          /* heartbeats of idle groups, from and to are nodes; payload: n x {u64 group, u64 term, u64 commit index}, ascending (group_beat.c) */
+    LINK_BEAT_RESULT = 16    /* those of a LINK_BEAT that the sender agrees with */
 };
 enum {
     LINK_DISRUPT = 1, LINK_PREVOTE = 2, LINK_GRANTED = 4, LINK_PREVOTE_KNOWN = 8,
@@ -38,6 +40,7 @@ enum {
     LINK_HEADER_SIZE = 80,
     LINK_ENTRY_SIZE = 16,
     LINK_CHUNK_MAX = 64 << 10,
+    LINK_POST_MAX = 8 << 10, /* payload of a record that links_post() copies */
     LINK_RECORD_MAX = (16 << 20),
     LINK_ENTRIES_MAX = 4096
 };
@@ -53,7 +56,7 @@ struct link_entry {
 struct link_message {
     enum link_type type;
     uint8_t flags;
-    uint64_t group, from, to; /* raft ids; 0 for records of the node itself (LINK_ALIVE) */
+    uint64_t group, from, to; /* raft ids; group 0 for records of the node itself (LINK_ALIVE, LINK_BEAT), which name nodes */
     uint64_t term, a, b, c, d;
     const struct link_entry *entries; /* decode: points into memory owned by the decoder, valid during the call */
     uint32_t n_entries;

@@ -219,7 +219,7 @@ void links_post(struct links *l, uint32_t node, const struct link_message *m)
     if (p == NULL || p->state != LINKS_READY) {
         return;
     }
-    sluice_assert(m->n_entries == 0 && m->payload_len <= 1024);
+    sluice_assert(m->n_entries == 0 && m->payload_len <= LINK_POST_MAX);
     size_t n = LINK_HEADER_SIZE + m->payload_len;
     if (p->counts[links_counter(m->group)] != 0 && m->group != 0) {
         /* Something of this group waits: the message must not overtake it. */
@@ -267,6 +267,7 @@ void links_judge(struct links_peer *p, bool by_reset)
     bool up = p->state == LINKS_READY && p->heard_ns != 0;
     if (up != p->up) {
         p->up = up;
+        p->heard_down = false;
         if (p->links->o.peer_changed != NULL && !p->links->closing) {
             p->links->o.peer_changed(p->links->o.arg, p->node, up, by_reset);
         }
@@ -335,8 +336,13 @@ void links_incoming(struct links *l, uint32_t from_node, uint64_t incarnation, b
     } else if (p->incarnation == incarnation && p->incoming > 0 && --p->incoming == 0) {
         free(p->whole);
         p->whole = NULL;
+        /* Down already, because our own connection ended first; what was still unread on this one may have spoken for a leader there once more. */
+        bool again = !p->up && p->heard_down;
         p->heard_ns = 0;
         links_judge(p, true);
+        if (again && l->o.peer_changed != NULL && !l->closing) {
+            l->o.peer_changed(l->o.arg, from_node, false, true);
+        }
     }
 }
 
@@ -433,6 +439,7 @@ int links_receive(struct links *l, const struct links_origin *from, void *payloa
         l->stats.frames_received++;
         l->stats.bytes_received += n;
         links_judge(p, false);
+        p->heard_down = !p->up;
         rv = receive_records(p, &payload, n, false);
     }
     free(payload);

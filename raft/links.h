@@ -41,7 +41,7 @@ struct links_options {
     /* A whole record arrived. m->payload is valid during the call; with LINK_APPEND its bytes may be taken (m->payload_owned, free()).
      * A record of a group that lives on another lane is handed over by the owner. */
     void (*receive)(void *arg, uint32_t from_node, struct link_message *m);
-    /* Peers are not removed inside it. */
+    /* Peers are not removed inside it. Down is told once more if the peer spoke after the first time, on a connection of its own that then ended too. */
     void (*peer_changed)(void *arg, uint32_t node, bool up, bool by_reset);
     /* A peer refused us for good (SLUICE_E_REFUSED, SLUICE_E_WRONG_CLUSTER, SLUICE_E_OLDER_COPY), with its message. */
     void (*refused)(void *arg, uint32_t node, int code, const char *message);
@@ -71,7 +71,7 @@ struct link_send {
 };
 /* The link_send is the links' until done. For small messages without payload use links_post(), which copies. */
 void links_send(struct links *l, uint32_t node, struct link_send *s);
-/* Copies a message without payload (or with a small one, up to 1 KiB). Dropped silently if the peer is not connected. */
+/* Copies a message without payload (or with a small one, up to LINK_POST_MAX). Dropped silently if the peer is not connected. */
 void links_post(struct links *l, uint32_t node, const struct link_message *m);
 /* Counts the connections we opened to the peer; 0: none now. What was sent in another epoch may be lost. */
 uint64_t links_epoch(const struct links *l, uint32_t node);

@@ -75,7 +75,7 @@ struct links_peer {
     unsigned incoming;             /* open connections of the peer's present incarnation */
     uint64_t incarnation;
     uint64_t heard_ns;             /* 0: not since the last verdict */
-    bool up;
+    bool up, heard_down;           /* heard_down: it spoke after it was found to be down */
     uint8_t *whole;                /* a record that comes in chunks */
     uint32_t whole_len, whole_have;
     uint64_t whole_id;

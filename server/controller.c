@@ -72,6 +72,7 @@ static void publish(struct env_task *t)
 static void machine_changed(struct controller *c)
 {
     c->map_dirty = true;
+    c->rec.stirred = true;
     if (c->closing) {
         return; /* nothing may be queued that could outlive c */
     }

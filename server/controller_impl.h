@@ -61,6 +61,9 @@ struct reconciler {
     unsigned proposals, orders, joins, transfers; /* in flight */
     bool group_change;                            /* of the controller group itself */
     uint64_t group_change_after_ms, next_ms, balance_ms;
+    bool stirred;                                 /* a report, a map or an answer came since the last pass */
+    unsigned nodes_up;                            /* at the last pass */
+    uint64_t idle_ms;                             /* 0: the last pass left something to do; else when the next is due without a cause */
     char notes[NOTES_MAX][NOTE_LEN];
     unsigned n_notes;
 };

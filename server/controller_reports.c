@@ -96,10 +96,11 @@ static void add_replica(struct report *x, const struct replica_status *r)
     x->list[x->message.n_replicas++] = m;
 }
 
-/* Decides what to tell; remembers it as told (a failed report makes the next one complete). */
-static void build(struct controller *c, struct report *x, bool complete)
+/* Decides what to tell; remembers it as told (a failed report makes the next one complete). news: false if no replica can have changed, it is a mere sign of life. */
+static void build(struct controller *c, struct report *x, bool complete, bool news)
 {
-    size_t max = c->n_own + 1;
+    unsigned n_own = news ? c->n_own : 0;
+    size_t max = n_own + 1;
     memset(x, 0, sizeof *x);
     sluice__report__init(&x->message);
     x->replicas = xcalloc(max, sizeof *x->replicas);
@@ -110,7 +111,7 @@ static void build(struct controller *c, struct report *x, bool complete)
     if (complete) {
         id_table_deinit(&c->sent);
     }
-    for (unsigned i = 0; i < c->n_own; i++) {
+    for (unsigned i = 0; i < n_own; i++) {
         const struct replica_status *r = &c->own[i];
         if (r->group <= CONTROLLER_GROUP) {
             continue; /* the controller's leader sees its own group itself */
@@ -184,12 +185,18 @@ void reports_tick(struct controller *c)
         c->report_complete = true;
     }
     c->own_ms = now;
-    refresh_own(c);
+    bool news = c->own_changed || c->report_complete;
+    if (!news && now - c->report_ms < REPORT_IDLE_MS) {
+        return;
+    }
+    if (news) {
+        refresh_own(c);
+    }
     if (leader == 0 || c->report_out || (leader == c->self && !controller_ready(c))) {
         return;
     }
     struct report x;
-    build(c, &x, c->report_complete);
+    build(c, &x, c->report_complete, news);
     if (x.message.n_replicas == 0 && !c->report_complete && !c->own_changed && now - c->report_ms < REPORT_IDLE_MS) {
         drop_report(&x);
         return;
@@ -242,6 +249,7 @@ void reports_lead(struct controller *c)
     c->own_changed = true;
     uint64_t next = controller_now(c);
     c->rec.next_ms = c->rec.balance_ms = next;
+    c->rec.idle_ms = 0;
     c->rec.n_notes = 0;
 }
 
@@ -389,6 +397,7 @@ int reports_take(struct controller *c, const Sluice__Report *m, bool *want_compl
     n->disk_free = m->disk_free;
     snprintf(n->version, sizeof n->version, "%s", m->version);
     c->report_serial++;
+    c->rec.stirred = c->rec.stirred || m->n_replicas > 0 || m->complete;
     for (size_t i = 0; i < m->n_replicas; i++) {
         take_replica(c, m->node, m->replicas[i]);
     }

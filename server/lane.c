@@ -14,7 +14,10 @@
 #include "server/node_impl.h"
 #include "server/shard.h"
 
-enum { STATUS_GATHER_MS = 5 };
+enum {
+    STATUS_GATHER_MS = 5,
+    STATUS_GATHER_SHARDS = 64 /* one millisecond more for so many: a report tells of all of them, and while leaders move there is always one that changed */
+};
 
 struct lane *lane_make(struct node *n, unsigned number)
 {
@@ -159,6 +162,23 @@ static void note_clock_step(struct lane *l)
     l->wall_less_clock_ms = seen;
 }
 
+/* shard_tick() frees no shard; those that are stirred meanwhile come to the front, for the next tick. */
+static void tick_stirred(struct lane *l)
+{
+    for (struct shard **at = &l->stirred; *at != NULL;) {
+        struct shard *s = *at;
+        if (shard_tick(s)) {
+            at = &s->stirred_next;
+            continue;
+        }
+        while (*at != s) {
+            at = &(*at)->stirred_next;
+        }
+        *at = s->stirred_next;
+        s->stirred = false;
+    }
+}
+
 static void tick(struct env_timer *t)
 {
     struct lane *l = container_of(t, struct lane, tick);
@@ -166,17 +186,16 @@ static void tick(struct env_timer *t)
     env_timer_start_ms(&l->tick, LANE_TICK_MS);
     l->ticks++;
     bool retention = l->ticks % (LANE_RETENTION_MS / LANE_TICK_MS) == 0;
-    for (struct shard *s = l->shards; s != NULL; s = s->next) {
-        shard_tick(s);
-        if (retention) {
-            shard_retention_step(s);
-        }
+    tick_stirred(l);
+    for (struct shard *s = retention ? l->shards : NULL; s != NULL; s = s->next) {
+        shard_retention_step(s);
     }
     if (l->ticks % (LANE_CONNECTIONS_MS / LANE_TICK_MS) == 0) {
         shard_fetch_tick(l);
         connections_tick(l);
     }
-    if (l->ticks % (LANE_STATUS_MS / LANE_TICK_MS) == 0) {
+    uint64_t status_ms = l->stirred == NULL && l->status_settled ? LANE_STATUS_IDLE_MS : LANE_STATUS_MS;
+    if (l->ticks % (status_ms / LANE_TICK_MS) == 0) {
         lane_status_changed(l);
     }
     if (l->stopping && !l->closing) {
@@ -331,7 +350,7 @@ void lane_status_changed(struct lane *l)
 {
     if (l->serving && !l->status_armed && !l->closing) {
         l->status_armed = true;
-        env_timer_start_ms(&l->status_timer, STATUS_GATHER_MS);
+        env_timer_start_ms(&l->status_timer, STATUS_GATHER_MS + l->n_shards / STATUS_GATHER_SHARDS);
     }
 }
 

@@ -30,7 +30,8 @@ enum {
     LANE_TICK_MS = 100,
     LANE_CONNECTIONS_MS = 1000,
     LANE_RETENTION_MS = 5000,
-    LANE_STATUS_MS = 1000
+    LANE_STATUS_MS = 1000,
+    LANE_STATUS_IDLE_MS = 5000     /* while nothing goes on */
 };
 
 struct lane {
@@ -46,6 +47,7 @@ struct lane {
     struct shard *shards;          /* list in order of opening */
     struct shard *by_group[1024];  /* hash by group id */
     unsigned n_shards;
+    struct shard *stirred;         /* those that the tick looks at: thousands of idle shards cost it nothing */
     /* connections */
     struct env_listener listener;
     bool listening;
@@ -69,7 +71,7 @@ struct lane {
     bool status_wanted;            /* something changed: tell lane 0 at the end of the turn */
     struct env_task status_task;
     struct env_timer status_timer; /* gathers changes of a few ms into one report to lane 0 */
-    bool status_armed;
+    bool status_armed, status_settled; /* settled: the last report held nothing that changes by itself */
     bool serving;                  /* recovered replicas are open, requests are taken */
     bool stopping;                 /* leaderships are handed over, no new puts */
     bool quiet;                    /* none is left */

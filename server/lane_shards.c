@@ -254,6 +254,18 @@ static void fill_status(const struct shard *s, struct replica_status *st)
     }
 }
 
+/* Nothing in it changes without an event that is told by lane_status_changed(). */
+static bool settled(const struct replica_status *st)
+{
+    for (unsigned i = 0; i < st->n_peers; i++) {
+        const struct group_peer *p = &st->peers[i];
+        if (!p->voter || !p->recent || p->match_index != st->last_index) {
+            return false;
+        }
+    }
+    return st->leader != 0 && st->joined;
+}
+
 void lane_send_status(struct lane *l)
 {
     if (l->closing) {
@@ -263,6 +275,7 @@ void lane_send_status(struct lane *l)
     for (const struct lane_past *p = l->past; p != NULL; p = p->next) {
         n_past += p->lost;
     }
+    l->status_settled = n_past == 0;
     struct status_message *m = xcalloc(1, sizeof *m);
     *m = (struct status_message){ .node = l->node, .lane = l->number, .has_map = l->map != NULL };
     m->status = xcalloc(l->n_shards + n_past + 1, sizeof *m->status);
@@ -270,7 +283,9 @@ void lane_send_status(struct lane *l)
         if (s->phase != SHARD_RUNNING || s->group == NULL) {
             continue;
         }
-        fill_status(s, &m->status[m->n++]);
+        struct replica_status *st = &m->status[m->n++];
+        fill_status(s, st);
+        l->status_settled = l->status_settled && settled(st);
         const struct map_shard *wanted = l->map != NULL ? cluster_map_shard_by_group(l->map, s->group_id) : NULL;
         const struct map_replica *mine = wanted != NULL ? cluster_map_replica(wanted, l->node->identity.node_id) : NULL;
         m->not_caught_up += !s->caught_up || (mine != NULL && mine->joining); /* before it votes the group has a replica less than it should */

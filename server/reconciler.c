@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PASS_MS = 100, PROPOSALS_MAX = 64, CONTROLLER_CHANGE_PAUSE_MS = 1000, BALANCE_MS = 2000, UP_STABLE_MS = 5000, CAUGHT_UP_ENTRIES = 256, ORDER_PAUSE_MS = 400,
+enum { PASS_MS = 100, IDLE_PASS_MS = 1000, PROPOSALS_MAX = 64, CONTROLLER_CHANGE_PAUSE_MS = 1000, BALANCE_MS = 2000, UP_STABLE_MS = 5000, CAUGHT_UP_ENTRIES = 256, ORDER_PAUSE_MS = 400,
        ORDER_RETRY_MS = 2000, ORDER_TIMEOUT_MS = 60000,
        VOTER_PATIENCE_MS = 10000 };
 
@@ -95,6 +95,7 @@ static void group_ordered(void *arg, int code)
     struct group_order *o = arg;
     struct controller *c = o->c;
     c->rec.orders--;
+    c->rec.stirred = true;
     c->rec.transfers -= o->kind == SLUICE__REPLICA_ORDER__KIND__TRANSFER;
     struct actual_group *a = actual_group(c, o->group);
     if (a != NULL) {
@@ -106,7 +107,7 @@ static void group_ordered(void *arg, int code)
 
 bool reconciler_order(struct controller *c, struct actual_group *a, int kind, uint64_t raft_id)
 {
-    enum { ORDERS_MAX = 16, TRANSFERS_MAX = 2 };
+    enum { ORDERS_MAX = 16, TRANSFERS_MAX = 8 };
     bool transfer = kind == SLUICE__REPLICA_ORDER__KIND__TRANSFER;
     if (a->ordered || controller_now(c) < a->order_after_ms || c->rec.orders >= ORDERS_MAX || (transfer && c->rec.transfers >= TRANSFERS_MAX)) {
         return false;
@@ -196,6 +197,7 @@ static void controller_changed(void *arg, int status)
     (void)status; /* the next pass looks at the configuration */
     struct controller *c = arg;
     c->rec.group_change = false;
+    c->rec.stirred = true;
     c->rec.group_change_after_ms = controller_now(c) + 200;
     controller_async_done(c);
 }
@@ -402,6 +404,19 @@ static void forget_deleted(struct controller *c, const struct cluster_map *map)
     }
 }
 
+/* A pass looks at every shard. When the last one found nothing to do and nothing came since, another is needed only for what time alone brings about. */
+static bool idle(struct controller *c, uint64_t now)
+{
+    unsigned up = 0;
+    for (unsigned i = 0; i < c->n_actual_nodes; i++) {
+        up += node_up(c, c->actual_nodes[i].id);
+    }
+    bool cause = c->rec.stirred || up != c->rec.nodes_up || now >= c->rec.idle_ms;
+    c->rec.stirred = false;
+    c->rec.nodes_up = up;
+    return !cause;
+}
+
 void reconciler_tick(struct controller *c)
 {
     uint64_t now = controller_now(c);
@@ -409,6 +424,9 @@ void reconciler_tick(struct controller *c)
         return;
     }
     c->rec.next_ms = now + PASS_MS;
+    if (idle(c, now)) {
+        return;
+    }
     const struct cluster_map *map = cluster_map_ref(controller_fresh_map(c)); /* entries applied during the pass may publish another */
     c->rec.n_notes = 0;
     c->rec.joins = 0;
@@ -421,11 +439,15 @@ void reconciler_tick(struct controller *c)
     }
     struct placement_node nodes[NODES_MAX];
     controller_placement(c, nodes, true);
+    unsigned unwell = 0;
     for (unsigned i = 0; i < map->n_streams; i++) {
         const struct map_stream *s = &map->streams[i];
         reconcile_stream(c, s);
         for (unsigned k = 0; k < s->n_shards && s->status != STREAM_DELETING; k++) {
+            struct shard_look look;
             reconcile_shard(c, &s->shards[k], nodes, map->n_nodes);
+            controller_look(c, &s->shards[k], &look);
+            unwell += look.leader == 0 || look.under_replicated;
         }
     }
     if (now >= c->rec.balance_ms && c->rec.proposals == 0) {
@@ -433,5 +455,7 @@ void reconciler_tick(struct controller *c)
         balance(c, map, nodes);
     }
     forget_deleted(c, map);
+    bool busy = c->rec.n_notes + c->rec.joins + c->rec.orders + c->rec.proposals + unwell > 0 || c->rec.group_change;
+    c->rec.idle_ms = busy ? 0 : now + IDLE_PASS_MS;
     cluster_map_unref((struct cluster_map *)map);
 }

@@ -27,6 +27,7 @@ static void apply_batch(struct shard *s, const struct batch_header *h, const voi
     if (s->fetched_ns != 0 && env_now_ns(s->lane->env) - s->fetched_ns < SHARD_FOLLOWED_NS) {
         journal_cache_put(s->lane->journal, place, data); /* somebody follows; who comes later reads from the disk first */
     }
+    shard_stir(s);
     s->written_bytes += h->total_len;
     shard_fetch_wake(s);
 }
@@ -129,7 +130,7 @@ static void sink_role(void *arg)
             s->next_in_flight = s->state.next;
         }
         s->time_in_flight = s->state.time_ms;
-        shard_clock_tick(s);
+        s->clocks_seen_ms = 0;
         s->close_in_flight = s->state.closed;
         log_info(&s->lane->log, "leads", "group=%llu term=%llu next=%llu", (unsigned long long)s->group_id, (unsigned long long)term,
                  (unsigned long long)s->state.next);
@@ -138,6 +139,7 @@ static void sink_role(void *arg)
     if (!ready && s->queue != NULL) {
         shard_put_reject_queue(s, leading ? SLUICE_E_NOT_READY : SLUICE_E_NOT_LEADER);
     }
+    shard_stir(s);
     lane_status_changed(s->lane);
 }
 
@@ -168,6 +170,13 @@ static void finish_close(struct shard *s)
     *s->prev = s->next;
     if (s->next != NULL) {
         s->next->prev = s->prev;
+    }
+    if (s->stirred) {
+        struct shard **at = &l->stirred;
+        while (*at != s) {
+            at = &(*at)->stirred_next;
+        }
+        *at = s->stirred_next;
     }
     struct shard **slot = &l->by_group[s->group_id % ARRAY_LEN(l->by_group)];
     while (*slot != s) {
@@ -341,16 +350,25 @@ static void check_caught_up(struct shard *s)
     }
 }
 
-void shard_tick(struct shard *s)
+void shard_stir(struct shard *s)
+{
+    if (!s->stirred && s->phase == SHARD_RUNNING) {
+        s->stirred = true;
+        s->stirred_next = s->lane->stirred;
+        s->lane->stirred = s;
+        s->rate_from_ms = env_now_ms(s->lane->env);
+    }
+}
+
+bool shard_tick(struct shard *s)
 {
     if (s->phase != SHARD_RUNNING) {
-        return;
+        return false;
     }
     if (!s->caught_up) {
         check_caught_up(s);
     }
     if (s->ready) {
-        shard_clock_tick(s);
         shard_control_step(s);
         if (s->queue != NULL) {
             shard_put_pump(s);
@@ -362,4 +380,6 @@ void shard_tick(struct shard *s)
         s->rate_from_bytes = s->written_bytes;
         s->rate_from_ms = now;
     }
+    bool written = s->write_bytes_per_s != 0 || s->written_bytes != s->rate_from_bytes;
+    return !s->caught_up || s->queue != NULL || (s->ready && s->control_due) || written;
 }

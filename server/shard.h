@@ -32,6 +32,8 @@ struct shard {
     struct lane *lane;
     struct shard *next, **prev;   /* the lane's list */
     struct shard *hash_next;
+    struct shard *stirred_next;   /* the lane's list of those that the tick looks at */
+    bool stirred;
     uint64_t group_id, raft_id;
     enum shard_phase phase;
     bool remove;                  /* its data goes with it */
@@ -55,10 +57,11 @@ struct shard {
     uint64_t queue_bytes;
     struct quota bytes, records;
     struct group_propose control;  /* one entry of its own at a time */
-    bool control_busy;
+    bool control_busy, control_due; /* due: could not be proposed */
     struct request *waiters;       /* fetches waiting for records */
     uint64_t fetched_ns;           /* when the last fetch came; 0: none yet */
-    /* While leading: the replicas' clocks against ours (F31), looked at every tick. */
+    /* While leading: the replicas' clocks against ours (F31), looked at when they are needed and older than a tick. */
+    uint64_t clocks_seen_ms;       /* 0: not in this term */
     int64_t median_clock_ms;       /* median of the replicas' wall clocks, each less our monotonic one */
     bool clocks_agree;             /* a majority lies within a minute of the median */
     /* For reports. */
@@ -91,12 +94,14 @@ bool shard_answer_if_stale(struct shard *s, struct request *r);
 uint64_t shard_first_readable(const struct shard *s);
 /* True if the request names this shard's incarnation; else it was answered. */
 bool shard_request_ok(struct shard *s, struct request *r);
-/* Every 100 ms. */
-void shard_tick(struct shard *s);
+/* Something happened that needs the tick: a shard that rests costs nothing. */
+void shard_stir(struct shard *s);
+/* Every 100 ms for those that were stirred. False: nothing more to look after, until it is stirred again. */
+bool shard_tick(struct shard *s);
 
 /* shard_clock.c: time for the log: never above the median of the replicas' clocks + 5 s, never below what the log has. */
-uint64_t shard_time(const struct shard *s);
-void shard_clock_tick(struct shard *s);
+uint64_t shard_time(struct shard *s);
+bool shard_clocks_agree(struct shard *s); /* a majority of them lies within a minute of the median */
 
 /* shard_put.c */
 void shard_put(struct shard *s, struct request *r);

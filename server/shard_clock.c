@@ -8,14 +8,28 @@
 
 enum { CLOCK_AHEAD_MS = 5000, CLOCK_AGREE_MS = 60000 };
 
-uint64_t shard_time(const struct shard *s)
+static void look_at_clocks(struct shard *s);
+
+uint64_t shard_time(struct shard *s)
 {
+    look_at_clocks(s);
     int64_t bound = (int64_t)env_now_ms(s->lane->env) + s->median_clock_ms + CLOCK_AHEAD_MS;
     return max_u64(s->time_in_flight, bound > 0 ? min_u64(env_wall_ms(s->lane->env), (uint64_t)bound) : 0);
 }
 
-void shard_clock_tick(struct shard *s)
+bool shard_clocks_agree(struct shard *s)
 {
+    look_at_clocks(s);
+    return s->clocks_agree;
+}
+
+static void look_at_clocks(struct shard *s)
+{
+    uint64_t now = env_now_ms(s->lane->env);
+    if (s->clocks_seen_ms != 0 && now - s->clocks_seen_ms < LANE_TICK_MS) {
+        return;
+    }
+    s->clocks_seen_ms = now;
     struct group_peer peers[REPLICAS_MAX + 2];
     unsigned n = group_peers(s->group, peers, ARRAY_LEN(peers));
     int64_t offsets[REPLICAS_MAX + 2];

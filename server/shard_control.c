@@ -12,17 +12,26 @@ enum {
     TRIM_SMALL = 100000     /* records: a shard that keeps less than ten times this is trimmed in steps of this */
 };
 
+/* What could not be proposed, or did not commit, is tried again with the next tick. */
+static void stay_due(struct shard *s)
+{
+    s->control_due = true;
+    shard_stir(s);
+}
+
 static void control_done(struct group_propose *p, int status)
 {
     struct shard *s = container_of(p, struct shard, control);
-    (void)status; /* what did not commit is due again and proposed by the next step */
     s->control_busy = false;
+    if (status != 0) {
+        stay_due(s);
+    }
     if (s->ready && s->phase == SHARD_RUNNING) {
         shard_control_step(s);
     }
 }
 
-static bool propose(struct shard *s, const struct shard_entry *e)
+static bool try_propose(struct shard *s, const struct shard_entry *e)
 {
     uint8_t bytes[SHARD_ENTRY_MAX];
     size_t n = shard_entry_encode(e, bytes);
@@ -38,6 +47,13 @@ static bool propose(struct shard *s, const struct shard_entry *e)
     s->control_busy = true;
     s->time_in_flight = max_u64(s->time_in_flight, e->time_ms);
     return true;
+}
+
+static void propose(struct shard *s, const struct shard_entry *e)
+{
+    if (!try_propose(s, e)) {
+        stay_due(s);
+    }
 }
 
 static void fill_settings(const struct shard *s, const struct map_stream *stream, struct shard_settings *out)
@@ -66,6 +82,7 @@ void shard_control_step(struct shard *s)
     if (s->control_busy || !s->ready || s->phase != SHARD_RUNNING || s->lane->map == NULL) {
         return;
     }
+    s->control_due = false;
     if (s->state.opened) {
         const struct map_stream *stream = cluster_map_stream_by_id(s->lane->map, s->state.identity.stream_id);
         if (stream == NULL || stream->settings.version <= s->state.settings.version) {
@@ -73,7 +90,7 @@ void shard_control_step(struct shard *s)
         }
         struct shard_entry e = { .kind = SHARD_ENTRY_SETTINGS, .time_ms = shard_time(s) };
         /* What expired under the old settings is trimmed by the same entry: raising the retention never brings it back (F32). */
-        e.trim = s->clocks_agree ? expired_to(s, e.time_ms) : 0;
+        e.trim = shard_clocks_agree(s) ? expired_to(s, e.time_ms) : 0;
         fill_settings(s, stream, &e.settings);
         propose(s, &e);
         return;
@@ -92,7 +109,7 @@ void shard_control_step(struct shard *s)
 
 void shard_retention_step(struct shard *s)
 {
-    if (s->control_busy || !s->ready || s->phase != SHARD_RUNNING || !s->state.opened || !s->clocks_agree) {
+    if (s->control_busy || !s->ready || s->phase != SHARD_RUNNING || !s->state.opened || !shard_clocks_agree(s)) {
         return;
     }
     uint64_t now_ms = shard_time(s);

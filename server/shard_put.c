@@ -175,6 +175,7 @@ static void enqueue(struct shard *s, struct request *r)
     *s->queue_tail = r;
     s->queue_tail = &r->queue_next;
     s->queue_bytes += r->payload_len;
+    shard_stir(s);
 }
 
 static struct request *dequeue(struct shard *s)

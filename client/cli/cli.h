@@ -96,6 +96,7 @@ void cli_hash_text(const ProtobufCBinaryData *d, char text[40]);
 void cli_hex(const ProtobufCBinaryData *d, char text[33]);
 json_t *cli_ids(const uint32_t *ids, size_t n);
 /* Columns: rows of cells, padded to the widest. The first row is the heading. */
+enum { CLI_COLUMNS_MAX = 16 };
 struct cli_table { char **cells; unsigned columns; size_t n; };
 void cli_table_cell(struct cli_table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cli_table_print(struct cli_table *t, FILE *to); /* and frees */

@@ -348,15 +348,16 @@ void cli_table_cell(struct cli_table *t, const char *format, ...)
 
 void cli_table_print(struct cli_table *t, FILE *to)
 {
+    size_t widths[CLI_COLUMNS_MAX] = {0}; /* counted once: a stream may have thousands of shards */
+    sluice_assert(t->columns > 0 && t->columns <= CLI_COLUMNS_MAX);
     for (size_t i = 0; i < t->n; i++) {
-        size_t column = i % t->columns, width = 0;
-        for (size_t j = column; j < t->n; j += t->columns) {
-            width = max_u64(width, strlen(t->cells[j]));
-        }
-        if (column == t->columns - 1) {
+        widths[i % t->columns] = max_u64(widths[i % t->columns], strlen(t->cells[i]));
+    }
+    for (size_t i = 0; i < t->n; i++) {
+        if (i % t->columns == t->columns - 1) {
             fprintf(to, "%s\n", t->cells[i]);
         } else {
-            fprintf(to, "%-*s  ", (int)width, t->cells[i]);
+            fprintf(to, "%-*s  ", (int)widths[i % t->columns], t->cells[i]);
         }
     }
     cli_table_free(t);

@@ -205,6 +205,27 @@ STORY(reconnects)
     CHECK(links_peer_up(ends[0].l, 2));
 }
 
+/* Our connection to a peer that died may end before what it sent on its own is read. Whoever listened to that is told again that the peer is down. */
+STORY(last_words)
+{
+    struct world *w = two_ends(36);
+    struct links *l = ends[0].l;
+    uint64_t incarnation = w->nodes[1].incarnation;
+    sim_process_crash(w->nodes[1].host, SIM_CRASH_KILL);
+    run_ms(w, 10);
+    CHECK(ends[0].downs == 1 && !links_peer_up(l, 2));
+    links_incoming(l, 2, incarnation, true);
+    links_incoming(l, 2, incarnation, false);
+    CHECK(ends[0].downs == 1); /* it said nothing */
+    links_incoming(l, 2, incarnation, true);
+    struct link_message m = {.type = LINK_VOTE, .group = 1, .a = 1};
+    uint8_t *frame = xmalloc(LINK_HEADER_SIZE);
+    link_record_encode(&m, NULL, 0, frame);
+    CHECK(links_receive(l, &(struct links_origin){.node = 2, .incarnation = incarnation}, frame, LINK_HEADER_SIZE) == 0 && ends[0].downs == 1);
+    links_incoming(l, 2, incarnation, false);
+    CHECK(ends[0].downs == 2);
+}
+
 /* Silence is noticed after 800 ms and not before; an own pause accuses nobody. */
 STORY(silence)
 {
@@ -418,7 +439,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(keeps_order), cmocka_unit_test(small_ones_overtake), cmocka_unit_test(bounds),
         cmocka_unit_test(reconnects),  cmocka_unit_test(silence),             cmocka_unit_test(positions),
         cmocka_unit_test(chunks_of_chunks_are_refused), cmocka_unit_test(a_late_loop_accuses_nobody),
-        cmocka_unit_test(the_last_records_memory_may_be_taken),
+        cmocka_unit_test(the_last_records_memory_may_be_taken), cmocka_unit_test(last_words),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
