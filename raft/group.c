@@ -257,8 +257,11 @@ static int may_propose(struct group *g, uint32_t len)
     if (g->in_flight > 0 && g->in_flight + len > g->gs->o.in_flight_bytes) {
         return SLUICE_E_BUSY;
     }
-    if (g->gs->log_bytes + len > g->gs->o.memory_max) {
-        group_want_snapshot(g);
+    /* What is small goes through: it may be what lets a snapshot be taken. */
+    if (g->gs->log_bytes + len > g->gs->o.memory_max && len > GROUP_SMALL_ENTRY) {
+        if (group_holds_much(g)) {
+            group_want_snapshot(g);
+        }
         return g->in_flight > 0 ? SLUICE_E_BUSY : g->gs->log_bytes + len > g->gs->o.memory_max + g->gs->o.memory_max / 8 ? SLUICE_E_MEMORY : 0;
     }
     return 0;

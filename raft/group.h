@@ -88,6 +88,8 @@ struct group_sink {
     void (*role)(void *arg);
     /* Batches that arrived by seeding or repair: l is in the journal, durable. */
     void (*seeded)(void *arg, const struct locator *l);
+    /* Memory for logs is short, and this leader's group is idle: an entry of any kind lets each replica take a snapshot and drop its log. May be NULL. */
+    void (*nudge)(void *arg);
 };
 
 struct group_member { uint64_t raft_id; bool voter; };

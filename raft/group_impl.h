@@ -32,6 +32,9 @@ enum {
     GROUP_VOTE_MS = 400,                /* patience with an election round, at least */
     GROUP_VOTE_FLUSHES = 4,             /* and so many flushes: the candidate's vote and those of the others, each behind one that is being written */
     GROUP_COMMIT_MS = 5,                /* how long followers of an idle leader wait to hear of a commit */
+    GROUP_RECLAIM_LOOKS = 512, GROUP_RECLAIM_NUDGES = 32, /* per turn of the timer while memory for logs is short */
+    GROUP_SMALL_ENTRY = 64,             /* bytes: entries of the machine's own; no batch is so small */
+    GROUP_SHARE_MIN = 4096,             /* bytes of log that a group may hold however many there are */
     GROUP_SNAPSHOT_ENTRIES = 16384,     /* entries between snapshots at most, however small */
     GROUP_INSTALL_MS = 3600 * 1000,
     GROUP_INSTALL_RETRY_MS = 2000,
@@ -275,6 +278,7 @@ struct groups {
     struct env_task later_task;
     struct group *later, *commits;
     uint64_t log_bytes;
+    unsigned reclaim_at;           /* place in the table where the search for logs to drop goes on */
     uint64_t proposed_ms;          /* the last proposal of any group; 0: none yet */
     struct seed_pace pace;
     bool closing;
@@ -390,6 +394,7 @@ int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf);
 int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result);
 int group_snapshot_decode(const void *data, size_t n, struct snapshot_meta *out); /* conf and data point into data */
 void group_want_snapshot(struct group *g);
+bool group_holds_much(const struct group *g);       /* of the memory for logs, which is short: more than its share */
 void group_install_seeded(struct group *g);         /* every batch is durable here: the put goes on */
 void group_cancel_install(struct group *g);
 void group_snapshot_watch(struct group *g, uint64_t peer_id, bool installing);

@@ -68,7 +68,9 @@ static void receive_append(struct group *g, struct link_message *m)
         return;
     }
     if (m->n_entries > 0 && g->gs->log_bytes > g->gs->o.memory_max + g->gs->o.memory_max / 4) {
-        group_want_snapshot(g);
+        if (group_holds_much(g)) {
+            group_want_snapshot(g);
+        }
         return; /* the leader repeats it */
     }
     struct raft_message msg = {.type = RAFT_IO_APPEND_ENTRIES, .server_id = m->from};

@@ -84,7 +84,7 @@ int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result
     *result = NULL;
     g->sink.apply(g->sink.arg, index, s->term, buf->base, (uint32_t)buf->len, &s->place);
     uint64_t bytes = group_log_bytes_to(&g->log, index) - g->snap_bytes;
-    if (bytes >= g->gs->o.snapshot_bytes || index - g->raft.log.snapshot.last_index >= GROUP_SNAPSHOT_ENTRIES || g->gs->log_bytes > g->gs->o.memory_max) {
+    if (bytes >= g->gs->o.snapshot_bytes || index - g->raft.log.snapshot.last_index >= GROUP_SNAPSHOT_ENTRIES || group_holds_much(g)) {
         group_want_snapshot(g);
     }
     return 0;
@@ -93,10 +93,19 @@ int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result
 /* libraft takes it after the next apply. */
 void group_want_snapshot(struct group *g) { raft_set_snapshot_threshold(&g->raft, 1); }
 
+/* From half of the memory on, all groups together may keep a quarter of it, however many they are: what is above is free for those that are written to. */
+static bool memory_is_short(const struct groups *gs) { return gs->log_bytes > gs->o.memory_max / 2; }
+static uint64_t share(const struct groups *gs) { return max_u64(gs->o.memory_max / 4 / max_u64(gs->n_groups, 1), GROUP_SHARE_MIN); }
+
+bool group_holds_much(const struct group *g)
+{
+    return memory_is_short(g->gs) && group_log_bytes_to(&g->log, UINT64_MAX) - g->log.base_bytes > share(g->gs);
+}
+
 /* How many entries stay in memory behind a snapshot: as many as trailing_bytes hold. */
 static unsigned trailing(const struct group *g, uint64_t index)
 {
-    uint64_t keep_bytes = g->gs->log_bytes > g->gs->o.memory_max / 2 ? g->gs->o.trailing_bytes / 8 : g->gs->o.trailing_bytes;
+    uint64_t keep_bytes = memory_is_short(g->gs) ? min_u64(g->gs->o.trailing_bytes / 8, share(g->gs) / 2) : g->gs->o.trailing_bytes;
     uint64_t end = group_log_bytes_to(&g->log, index), low = g->log.first, high = index;
     while (low < high) { /* the lowest index whose successors up to the snapshot fit */
         uint64_t mid = low + (high - low) / 2;

@@ -209,6 +209,23 @@ static void tick_group(struct groups *gs, unsigned at, uint64_t now)
     group_leave(g);
 }
 
+/* Memory for logs is short: groups that are written to take snapshots as they go, idle ones have to be nudged. Some at a time. */
+static void reclaim(struct groups *gs)
+{
+    if (gs->log_bytes <= gs->o.memory_max / 8 * 5) {
+        return;
+    }
+    unsigned looks = gs->n_groups < GROUP_RECLAIM_LOOKS ? gs->n_groups : GROUP_RECLAIM_LOOKS;
+    for (unsigned nudged = 0; looks > 0 && nudged < GROUP_RECLAIM_NUDGES; looks--) {
+        gs->reclaim_at = gs->reclaim_at < gs->n_groups ? gs->reclaim_at : 0;
+        struct group *g = gs->slots[gs->reclaim_at++].g;
+        if (g->started && group_ready(g) && g->in_flight == 0 && g->put == NULL && g->sink.nudge != NULL && group_holds_much(g)) {
+            g->sink.nudge(g->sink.arg);
+            nudged++;
+        }
+    }
+}
+
 static void on_tick(struct env_timer *t)
 {
     struct groups *gs = container_of(t, struct groups, timer);
@@ -226,6 +243,7 @@ static void on_tick(struct env_timer *t)
         }
     }
     groups_beat_flush(gs);
+    reclaim(gs);
     if (now - gs->collect_ms >= 1000) {
         gs->collect_ms = now;
         groups_write_notes(gs);

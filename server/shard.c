@@ -143,6 +143,8 @@ static void sink_role(void *arg)
     lane_status_changed(s->lane);
 }
 
+static void sink_nudge(void *arg) { shard_nudge(arg); }
+
 static void sink_seeded(void *arg, const struct locator *l)
 {
     struct shard *s = arg;
@@ -217,7 +219,7 @@ int shard_open(struct lane *l, const struct shard_open_options *o, struct shard 
     l->n_shards++;
     struct group_options go = {
         .group = o->group, .raft_id = o->raft_id, .members = o->members, .n_members = o->n_members, .recovered = o->recovered,
-        .sink = { .arg = s, .apply = sink_apply, .snapshot = sink_snapshot, .restore = sink_restore, .range = sink_range, .role = sink_role, .seeded = sink_seeded },
+        .sink = { .arg = s, .apply = sink_apply, .snapshot = sink_snapshot, .restore = sink_restore, .range = sink_range, .role = sink_role, .seeded = sink_seeded, .nudge = sink_nudge },
         .batches = s->batches, .prefer_leader = o->prefer_leader
     };
     lane_announce(l, o->group, true, NULL, 0);

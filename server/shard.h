@@ -121,5 +121,6 @@ void shard_resolve(struct shard *s, struct request *r);
 /* shard_control.c */
 void shard_control_step(struct shard *s);             /* proposes OPEN or SETTINGS if they are due */
 void shard_retention_step(struct shard *s);           /* proposes a TRIM if something has expired */
+void shard_nudge(struct shard *s);                    /* proposes an entry for its own sake: a TICK */
 
 #endif

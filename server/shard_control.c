@@ -121,3 +121,10 @@ void shard_retention_step(struct shard *s)
     struct shard_entry e = { .kind = SHARD_ENTRY_TRIM, .time_ms = now_ms, .trim = min_u64(to, s->state.first + step) };
     propose(s, &e);
 }
+
+void shard_nudge(struct shard *s)
+{
+    if (!s->control_busy && s->ready && s->phase == SHARD_RUNNING && s->state.opened) {
+        try_propose(s, &(struct shard_entry){ .kind = SHARD_ENTRY_TICK, .time_ms = shard_time(s) });
+    }
+}

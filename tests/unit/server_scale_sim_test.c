@@ -171,10 +171,82 @@ STORY(a_lost_commit_is_told_again)
     }
 }
 
+static void small_memory(struct settings *s, unsigned node)
+{
+    large_segments(s, node);
+    s->memory = 8 << 20; /* half of it for logs */
+}
+
+/* A record of `bytes` bytes to one shard. */
+static uint64_t put_shard(struct client *c, const struct map_shard *m, uint32_t bytes)
+{
+    struct batch_builder b;
+    batch_builder_init(&b);
+    uint8_t *data = xcalloc(1, bytes);
+    CHECK(batch_builder_add(&b, "key", 3, data, bytes, &m->first, true) == 0);
+    struct batch_identity id = {.stream_id = c->w->stream_id, .shard = m->shard};
+    void *batch;
+    size_t n;
+    CHECK(batch_builder_finish(&b, &id, false, &batch, &n) == 0);
+    Sluice__Put put = SLUICE__PUT__INIT;
+    put.stream_id = (ProtobufCBinaryData){.len = 16, .data = c->w->stream_id};
+    put.shard = m->shard;
+    uint64_t correlation = client_send(c, FRAME_PUT, &put, batch, (uint32_t)n);
+    free(batch);
+    free(data);
+    batch_builder_deinit(&b);
+    return correlation;
+}
+
+/* Many shards that each hold little fill the memory for logs all the same. Idle ones give it back, and no snapshot is taken per record. */
+STORY(memory_for_logs_is_shared)
+{
+    w->tune = small_memory;
+    world_open(w, 3);
+    create_shards(w, "a", SHARDS);
+    await_writable(w, SHARDS, 1000);
+    run_ms(w, 1000);
+    struct node *first = w->nodes[0].node;
+    const struct map_stream *stream = cluster_map_stream_by_id(cluster_map_ref(first->map), w->stream_id);
+    struct client *c = NULL;
+    unsigned puts = 0, refused = 0;
+    uint64_t highest = 0;
+    struct groups_stats g;
+    for (unsigned round = 0; round < 12; round++) {
+        for (unsigned k = 0; k < SHARDS; k++) {
+            const struct map_shard *m = &stream->shards[k];
+            const struct shard *s = lane_shard(first->lanes[0], m->group);
+            if (!s->ready) {
+                continue; /* led elsewhere; the memory is the same on every node */
+            }
+            if (puts++ % 400 == 0) {
+                c = dial(w, 0);
+            }
+            int code = SLUICE_E_BUSY;
+            for (unsigned tries = 0; code != 0; tries++) {
+                CHECK(tries < 100);
+                code = decode(client_await(c, put_shard(c, m, 16 << 10), 5000)).code;
+                refused += code != 0;
+                run_ms(w, code != 0 ? 100 : 0);
+            }
+            groups_stats(first->lanes[0]->groups, &g);
+            highest = max_u64(highest, g.log_bytes);
+        }
+    }
+    printf("%u puts of 16 KiB, %u refused on the way; %llu snapshots; logs held at most %llu bytes\n", puts, refused, (unsigned long long)g.snapshots,
+           (unsigned long long)highest);
+    CHECK((uint64_t)puts * (16 << 10) > 4 * (4 << 20)); /* four times what there is room for */
+    CHECK(highest < (4 << 20) + (1 << 20));
+    run_ms(w, 5000);
+    groups_stats(first->lanes[0]->groups, &g);
+    CHECK(g.log_bytes <= (4 << 20) / 8 * 5);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle_shards_cost_next_to_nothing), cmocka_unit_test(shards_of_a_dead_node_are_led_again), cmocka_unit_test(a_lost_commit_is_told_again),
+        cmocka_unit_test(memory_for_logs_is_shared),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
