@@ -4,9 +4,9 @@
  * library for each follower. An idle leader's heartbeats go into one LINK_BEAT per pair of nodes instead, 24 bytes a group, and the follower's node answers with
  * those that it agrees with. Nobody asks libraft: its timers are set as a heartbeat would set them.
  *
- * A beat says nothing about logs, so nothing can be committed by it; no rule of README.md rests on one. It counts only where a heartbeat would change nothing: the follower
- * has all of the log and knows all of the commit, in the leader's term. Whatever is not as it should be (a record lost, a group on another lane of the peer, a
- * follower that lags) leaves the beat unanswered, and the group goes back to heartbeats of libraft's within half a period. */
+ * A beat says nothing about logs, so nothing can be committed by it; no rule of README.md rests on one. It counts only where a heartbeat would change nothing:
+ * the follower has all of the log and knows all of the commit, in the leader's term. Whatever is not as it should be (a record lost, a group on another lane of the
+ * peer, a follower that lags) leaves the beat unanswered, and the group goes back to heartbeats of libraft's within half a period. */
 #include "group_impl.h"
 
 #include <stdlib.h>

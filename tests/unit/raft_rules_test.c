@@ -501,7 +501,7 @@ static bool longer_log_lower_term(unsigned disable)
     struct world *w = world_new(41 + 100 * variant, 3, 1);
     world_start(w);
     CHECK(world_await_leaders(w, 5000) >= 0);
-    unsigned a = (unsigned)world_leader(w, 1), b = (a + 1) % 3, c = (a + 2) % 3;
+    unsigned a = (unsigned)world_leader(w, 1), b = (a + 2) % 3, c = (a + 1) % 3; /* b campaigns first, by the order that the hash of the group gives */
     run_ms(w, 500);
     uint64_t term = group_term(machine_of(w, a, 1)->g);
     isolate(w, a, true);
