@@ -37,8 +37,10 @@ static void take(struct ask *a)
     if (body == NULL || memcmp(a->data, ok, sizeof ok - 1) != 0) {
         return;
     }
-    a->node->text = strdup(body + 4);
-    a->node->at_ns = env_clock_ns(a->all->cli->env);
+    struct cli_node *node = a->node;
+    free(node->text);
+    node->text = strdup(body + 4);
+    node->at_ns = env_clock_ns(a->all->cli->env);
 }
 
 static void on_closed(struct env_conn *conn)
