@@ -402,15 +402,15 @@ void group_snapshot_watch(struct group *g, uint64_t peer_id, bool installing);
 /* group_seed.c */
 void group_seed_begin(struct group *g, uint64_t first, uint64_t next);
 void group_seed_tick(struct group *g);
+void group_seed_stop(struct group *g);
+void group_seed_asked(struct group *g, const struct link_message *m);
+void group_seed_data(struct group *g, struct link_message *m);
 
 /* seed_pace.c */
 bool seed_pace_applies(const struct groups *gs);                                   /* puts come in, so answers are paced */
 uint64_t seed_pace_take(struct groups *gs, uint64_t bytes);                        /* milliseconds to wait before giving `bytes` */
 void seed_pace_refund(struct groups *gs, uint64_t charged, uint64_t used);         /* fewer were given; after seed_pace_take() only */
 void seed_pace_tick(struct groups *gs);                                            /* learns how long commits take undisturbed */
-void group_seed_stop(struct group *g);
-void group_seed_asked(struct group *g, const struct link_message *m);
-void group_seed_data(struct group *g, struct link_message *m);
 
 /* group_read.c */
 void group_read_work(struct group *g);

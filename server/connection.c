@@ -224,10 +224,10 @@ static void forget_here(struct lane *l, void *arg)
 
 static void forget_fetches(const struct connection *c)
 {
-    if (!c->lane->serving) {
-        return; /* no fetch was taken yet, and other lanes may not have begun; or all of them end */
+    if (c->n_requests == 0 || !c->lane->serving) {
+        return; /* before it serves no fetch was taken, and other lanes may not have begun; after it all of them end */
     }
-    for (unsigned i = 0; c->n_requests > 0 && i < c->lane->node->n_lanes; i++) {
+    for (unsigned i = 0; i < c->lane->node->n_lanes; i++) {
         uint64_t *id = xmalloc(sizeof *id);
         *id = c->id;
         lane_run(c->lane->node->lanes[i], forget_here, id);

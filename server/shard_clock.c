@@ -8,21 +8,6 @@
 
 enum { CLOCK_AHEAD_MS = 5000, CLOCK_AGREE_MS = 60000 };
 
-static void look_at_clocks(struct shard *s);
-
-uint64_t shard_time(struct shard *s)
-{
-    look_at_clocks(s);
-    int64_t bound = (int64_t)env_now_ms(s->lane->env) + s->median_clock_ms + CLOCK_AHEAD_MS;
-    return max_u64(s->time_in_flight, bound > 0 ? min_u64(env_wall_ms(s->lane->env), (uint64_t)bound) : 0);
-}
-
-bool shard_clocks_agree(struct shard *s)
-{
-    look_at_clocks(s);
-    return s->clocks_agree;
-}
-
 static void look_at_clocks(struct shard *s)
 {
     uint64_t now = env_now_ms(s->lane->env);
@@ -59,4 +44,17 @@ static void look_at_clocks(struct shard *s)
         agree += away >= -CLOCK_AGREE_MS && away <= CLOCK_AGREE_MS;
     }
     s->clocks_agree = 2 * agree > voters;
+}
+
+uint64_t shard_time(struct shard *s)
+{
+    look_at_clocks(s);
+    int64_t bound = (int64_t)env_now_ms(s->lane->env) + s->median_clock_ms + CLOCK_AHEAD_MS;
+    return max_u64(s->time_in_flight, bound > 0 ? min_u64(env_wall_ms(s->lane->env), (uint64_t)bound) : 0);
+}
+
+bool shard_clocks_agree(struct shard *s)
+{
+    look_at_clocks(s);
+    return s->clocks_agree;
 }

@@ -22,7 +22,7 @@ enum {
 
 static const uint8_t zeros[PREWRITE_PIECE];
 
-static void pool_add(struct journal *j, uint64_t id, uint64_t size)
+void pool_note(struct journal *j, uint64_t id, uint64_t size)
 {
     if (j->n_pool == j->cap_pool) {
         j->cap_pool = j->cap_pool > 0 ? 2 * j->cap_pool : 8;
@@ -30,11 +30,6 @@ static void pool_add(struct journal *j, uint64_t id, uint64_t size)
     }
     j->pool[j->n_pool++] = (struct pool_file){.id = id, .size = size};
     j->pool_bytes += size;
-}
-
-void pool_note(struct journal *j, uint64_t id, uint64_t size)
-{
-    pool_add(j, id, size);
     j->next_pool_id = max_u64(j->next_pool_id, id + 1);
 }
 
@@ -109,7 +104,7 @@ static void prewrite_done(struct env_job *job)
     struct journal *j = s->journal;
     j->pool_busy = false;
     if (s->file == NULL && s->status == 0) {
-        pool_add(j, s->number, s->size);
+        pool_note(j, s->number, s->size);
         j->stats.pool_written += s->size;
     }
     if (j->closed || j->dead) {

@@ -3,14 +3,8 @@
 # Usage: bench.sh (programs of $SLUICE_BUILD, default build/)
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
-build=${SLUICE_BUILD:-$root/build}
-unset "${!SLUICE_@}"
+. "$root/tests/script/node.bash"
 export LC_ALL=C
-sluice=$build/sluice
-work=$(mktemp -d)
-node=
-finish() { [ -z "$node" ] || { kill "$node" && wait "$node"; } 2>/dev/null; rm -rf "$work"; }
-trap finish EXIT
 failed=0 passed=0
 fail() { echo "FAILED: $*"; failed=1; }
 # is WHAT EXPRESSION: true of the JSON that the last command printed
@@ -26,24 +20,7 @@ runs() {
     if [ "$got" -eq "$expected" ]; then passed=$((passed + 1)); else fail "exit status $got of '${*:2}': $(tail -n 3 "$work/err")"; fi
 }
 
-# A free range of ports: the node is tried on one after another.
-for try in 1 2 3 4 5 6 7 8; do
-    port=$((20000 + (RANDOM % 2000) * 10))
-    "$build/sluiced" --listen 127.0.0.1:$port --admin 127.0.0.1:$((port + 1)) --kinesis 127.0.0.1:$((port + 2)) --data "$work/data" \
-        --limits off --lanes 1 >"$work/log" 2>&1 &
-    node=$!
-    export SLUICE_ENDPOINTS=127.0.0.1:$port
-    for _ in $(seq 100); do
-        grep -q 'is ready' "$work/log" && break 2
-        kill -0 $node 2>/dev/null || break
-        sleep 0.1
-    done
-    kill $node 2>/dev/null
-    wait $node 2>/dev/null
-    node=
-done
-[ -n "$node" ] || { echo "FAILED: no node (try $try): $(tail -n 3 "$work/log")"; exit 1; }
-admin=127.0.0.1:$((port + 1))
+node_start --limits off --lanes 1
 
 form='([.records, .bytes, .seconds, .records_per_s, .mb_per_s, .p50_ms, .p99_ms, .p999_ms] | all(type == "number")) and .errors == 0'
 cost='.server_cpu_s >= 0 and .client_cpu_s >= 0 and .server_rss_mb_max > 0 and .others_cores >= 0'

@@ -3,13 +3,7 @@
 # Usage: cli_put_get.sh (programs of $SLUICE_BUILD, default build/)
 set -u
 root=$(cd "$(dirname "$0")/../.." && pwd)
-build=${SLUICE_BUILD:-$root/build}
-unset "${!SLUICE_@}"
-sluice=$build/sluice
-work=$(mktemp -d)
-node=
-finish() { [ -z "$node" ] || { kill "$node" && wait "$node"; } 2>/dev/null; rm -rf "$work"; }
-trap finish EXIT
+. "$root/tests/script/node.bash"
 failed=0 passed=0
 ok() { passed=$((passed + 1)); }
 fail() { echo "FAILED: $*"; failed=1; }
@@ -18,23 +12,7 @@ same() { if [ "$2" = "$3" ]; then ok; else fail "$1: expected '$2', got '$3'"; f
 # status WHAT EXPECTED COMMAND...
 status() { local what=$1 expected=$2; shift 2; "$@" >"$work/out" 2>"$work/err"; same "$what (exit status)" "$expected" $?; }
 
-# A free range of ports: the node is tried on one after another.
-for try in 1 2 3 4 5 6 7 8; do
-    port=$((20000 + (RANDOM % 2000) * 10))
-    "$build/sluiced" --listen 127.0.0.1:$port --admin 127.0.0.1:$((port + 1)) --kinesis 127.0.0.1:$((port + 2)) --data "$work/data" \
-        --limits off >"$work/log" 2>&1 &
-    node=$!
-    export SLUICE_ENDPOINTS=127.0.0.1:$port
-    for _ in $(seq 100); do
-        grep -q 'is ready' "$work/log" && break 2
-        kill -0 $node 2>/dev/null || break
-        sleep 0.1
-    done
-    kill $node 2>/dev/null
-    wait $node 2>/dev/null
-    node=
-done
-[ -n "$node" ] || { echo "FAILED: no node: $(tail -n 3 "$work/log")"; exit 1; }
+node_start --limits off
 
 status "a stream is created" 0 "$sluice" stream create s --shards 4
 status "it exists already" 1 "$sluice" stream create s

@@ -476,6 +476,17 @@ static inline void world_open(struct world *w, unsigned first)
     CHECK(!"the cluster forms");
 }
 
+/* n records, one at a time, each acknowledged by whoever leads. */
+static inline void put_some(struct world *w, unsigned n)
+{
+    struct client *c = dial(w, await_leader(w, NO_NODE));
+    for (unsigned i = 0; i < n; i++) {
+        struct answer a = put(c, NULL, 0, 1);
+        CHECK(a.code == 0);
+    }
+    env_conn_close(&c->conn);
+}
+
 /* All nodes that are up hold the same state of the shard, byte for byte. */
 static inline bool replicas_agree(struct world *w)
 {

@@ -31,16 +31,6 @@ static void await_rejoined(struct world *w, unsigned i, uint32_t generation)
     CHECK(!"the replica joined anew");
 }
 
-static void put_some(struct world *w, unsigned n)
-{
-    struct client *c = dial(w, await_leader(w, NO_NODE));
-    for (unsigned i = 0; i < n; i++) {
-        struct answer a = put(c, NULL, 0, 1);
-        CHECK(a.code == 0);
-    }
-    env_conn_close(&c->conn);
-}
-
 /* F5: Q acknowledged what F never got, and then lost its disk. When L is gone too, F and the empty Q must not elect anybody: what L and Q acknowledged would be lost. */
 STORY(an_empty_disk_does_not_vote)
 {

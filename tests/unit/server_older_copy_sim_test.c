@@ -1,16 +1,6 @@
 /* F27, what the peers of a node remember of its journal: over their own restarts, between nodes with different numbers of lanes, and without keeping each other awake. */
 #include "server_cluster_fixture.h"
 
-static void put_some(struct world *w, unsigned n)
-{
-    struct client *c = dial(w, await_leader(w, NO_NODE));
-    for (unsigned i = 0; i < n; i++) {
-        struct answer a = put(c, NULL, 0, 1);
-        CHECK(a.code == 0);
-    }
-    env_conn_close(&c->conn);
-}
-
 static void expect_refused(struct world *w, unsigned i, unsigned exits)
 {
     for (unsigned k = 0; k < 200 && w->nodes[i].exits < exits; k++) {

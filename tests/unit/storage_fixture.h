@@ -399,6 +399,21 @@ static inline void world_crash(struct world *w, enum sim_crash how)
     }
 }
 
+/* The disk refuses what is written next: the process ends, nothing of it is acknowledged, and the next life opens knowing of the error. */
+static inline void fail_a_write(struct world *w)
+{
+    uint64_t acks = w->acks;
+    struct sim_disk bad = {.sync_ns = {100000, 100000}, .write_error_ppm = 1000000};
+    sim_host_set_disk(w->host, &bad);
+    put_entry(w, 1, 1, 2000, 1);
+    put_entry(w, 1, 1, 30000, 1);
+    world_run_ms(w, 50);
+    CHECK(w->exit_code == ENV_EXIT_DISK && w->io_errors == 1 && w->acks == acks && !sim_process_up(w->host));
+    struct sim_disk good = {.sync_ns = {100000, 100000}};
+    sim_host_set_disk(w->host, &good);
+    w->o.after_io_error = true; /* the node's note of the error stays until a journal was opened */
+}
+
 /* A process that opens nothing, so that a power cut can follow a kill. */
 static inline void idle_main(struct env *env, void *arg)
 {

@@ -150,16 +150,7 @@ static void story_rewrite(uint64_t seed)
         world_run_ms(w, i % 3);
     }
     world_run_ms(w, 200);
-    uint64_t acks = w->acks;
-    struct sim_disk bad = {.sync_ns = {100000, 100000}, .write_error_ppm = 1000000};
-    sim_host_set_disk(w->host, &bad);
-    put_entry(w, 1, 1, 2000, 1);
-    put_entry(w, 1, 1, 30000, 1);
-    world_run_ms(w, 50);
-    CHECK(w->exit_code == ENV_EXIT_DISK && w->acks == acks && !sim_process_up(w->host));
-    struct sim_disk good = {.sync_ns = {100000, 100000}};
-    sim_host_set_disk(w->host, &good);
-    w->o.after_io_error = true; /* the node's note of the error stays until a journal was opened */
+    fail_a_write(w);
     unsigned changes = cut_everywhere(w, ten_entries);
     CHECK(changes > 8);
     fprintf(stderr, "seed %" PRIu64 ": rewriting changed the disk %u times\n", seed, changes - 1);

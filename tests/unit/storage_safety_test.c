@@ -194,16 +194,7 @@ static void story_io_error(uint64_t seed)
         world_run_ms(w, (uint64_t)i % 3);
     }
     settle(w);
-    uint64_t acks = w->acks;
-    struct sim_disk bad = {.sync_ns = {100000, 100000}, .write_error_ppm = 1000000};
-    sim_host_set_disk(w->host, &bad);
-    put_entry(w, 1, 1, 2000, 1);
-    put_entry(w, 1, 1, 30000, 1);
-    world_run_ms(w, 50);
-    CHECK(w->exit_code == ENV_EXIT_DISK && w->io_errors == 1 && w->acks == acks && !sim_process_up(w->host));
-    struct sim_disk good = {.sync_ns = {100000, 100000}};
-    sim_host_set_disk(w->host, &good);
-    w->o.after_io_error = true;
+    fail_a_write(w);
     world_start(w);
     check_recovered(w);
     CHECK(rec_group(w, 1)->n_entries == 10 && rec_group(w, 1)->raft_id == 5 && rec_group(w, 1)->term == 1);
