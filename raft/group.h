@@ -42,7 +42,7 @@ struct groups_options {
     uint32_t in_flight_bytes;                    /* per group, default 1 MiB (or one largest batch) */
     uint32_t snapshot_bytes;                     /* log bytes between snapshots, default 4 MiB */
     uint32_t trailing_bytes;                     /* kept behind a snapshot for slow followers, default 4 MiB */
-    uint64_t seed_bytes_per_s;                   /* at most given to replicas that lack data while puts come in; 0: no limit */
+    uint64_t seed_bytes_per_s;                   /* at most given to replicas that lack data while puts come in, at least 1 MiB; 0: no limit */
     uint64_t memory_max;                         /* log bytes in memory over all groups of the lane */
     unsigned liveness_ms, silence_ms;            /* of the links: 50, 800 */
     unsigned test_disable;                       /* simulator builds: enum group_rule bits that are switched off */

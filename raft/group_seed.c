@@ -191,7 +191,7 @@ struct seed_answer {
     struct raft_io_send sent; /* told when the bytes have left */
     struct env_timer timer;   /* the answer's turn */
     struct link_message asked;
-    uint64_t charged;         /* bytes of the lane's rate */
+    uint64_t charged;         /* bytes of the lane's rate taken for it and not given yet */
 };
 
 static void answer_free(struct seed_answer *a)
@@ -201,6 +201,7 @@ static void answer_free(struct seed_answer *a)
         p = &(*p)->next;
     }
     *p = a->next;
+    seed_pace_refund(a->g->gs, a->charged, 0);
     batch_read_end(&a->read);
     env_timer_close(&a->timer);
     free(a);
@@ -231,6 +232,7 @@ static void answer(struct group *g, struct seed_answer *a)
         m.payload_len += r->reads[i].place.len;
     }
     seed_pace_refund(g->gs, a->charged, m.payload_len);
+    a->charged = 0;
     struct send_req *sr = xcalloc(1, sizeof *sr);
     *sr = (struct send_req){.req = &a->sent, .cb = answer_sent, .refs = 1};
     group_send_parts(g, a->asked.from, &m, parts, r->n, sr, 0);
@@ -314,15 +316,6 @@ void group_seed_asked(struct group *g, const struct link_message *m)
     if (g->batches == NULL || m->a >= m->b || n >= ANSWERS_MAX) {
         return; /* asked again later */
     }
-    uint64_t wait = 0, charged = 0;
-    if (seed_pace_applies(gs)) {
-        charged = min_u64(m->c, GROUP_SEED_BYTES);
-        wait = seed_pace_take(gs, charged);
-        if (wait > PACE_MS_MAX) {
-            seed_pace_refund(gs, charged, 0);
-            return;
-        }
-    }
     struct seed_answer *a = calloc(1, sizeof *a);
     if (a == NULL || env_timer_init(gs->o.env, &a->timer, answer_due) != 0) {
         free(a);
@@ -330,9 +323,17 @@ void group_seed_asked(struct group *g, const struct link_message *m)
     }
     a->g = g;
     a->asked = *m;
-    a->charged = charged;
     a->next = g->answers;
     g->answers = a;
+    uint64_t wait = 0;
+    if (seed_pace_applies(gs)) {
+        a->charged = min_u64(m->c, GROUP_SEED_BYTES);
+        wait = seed_pace_take(gs, a->charged);
+        if (wait > PACE_MS_MAX) {
+            answer_free(a);
+            return;
+        }
+    }
     g->busy++;
     if (wait > 0) {
         env_timer_start_ms(&a->timer, wait);

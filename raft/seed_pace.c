@@ -10,6 +10,7 @@ enum {
     LOOK_MS = 100,                  /* between two adjustments */
     QUIET_MS = 1000,                /* so long after an answer commits count as undisturbed */
     RATE_MIN = 8 << 20, RATE_STEP = 2 << 20, /* bytes per second */
+    RATE_LEAST = 1 << 20,           /* below, an answer would take longer than a replica waits for one */
 };
 
 bool seed_pace_applies(const struct groups *gs)
@@ -55,7 +56,8 @@ static void adjust(struct groups *gs)
     } else {
         p->rate += RATE_STEP;
     }
-    p->rate = max_u64(min_u64(p->rate, gs->o.seed_bytes_per_s), min_u64(RATE_MIN, gs->o.seed_bytes_per_s));
+    uint64_t most = max_u64(gs->o.seed_bytes_per_s, RATE_LEAST);
+    p->rate = max_u64(min_u64(p->rate, most), min_u64(RATE_MIN, most));
 }
 
 uint64_t seed_pace_take(struct groups *gs, uint64_t bytes)

@@ -28,7 +28,7 @@
     X(SIZE, pool_max, "pool-max", 1073741824, 0, 1099511627776, "files kept ready to be overwritten, per lane") \
     X(SIZE, flush_max, "flush-max", 4194304, 32768, 67108864, "bytes in one group commit") \
     X(SIZE, disk_reserve, "disk-reserve", 67108864, 0, 1099511627776, "free disk space below which writes are refused") \
-    X(SIZE, seed_rate, "seed-rate", 268435456, 0, 1099511627776, "most bytes per second that a lane gives to replicas that lack data while it takes puts; 0: no limit") \
+    X(SIZE, seed_rate, "seed-rate", 268435456, 0, 1099511627776, "most bytes per second (at least 1 MiB) that a lane gives to replicas that lack data while it takes puts; 0: no limit") \
     X(SIZE, cache, "cache", 134217728, 1048576, 1099511627776, "read cache per node") \
     X(SIZE, fetch_memory, "fetch-memory", 134217728, 1048576, 1099511627776, "bytes of answers to fetches that clients have not taken yet, per node; at the bound fetches wait in turn") \
     X(SIZE, memory, "memory", 1073741824, 67108864, 1099511627776, "bound for Raft logs, buffers and requests of the node") \

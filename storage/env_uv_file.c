@@ -32,7 +32,7 @@ struct env_file {
 static int open_fd(const char *path, int flags)
 {
     for (;;) {
-        int fd = open(path, flags | O_CLOEXEC, 0640);
+        int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0640); /* nonblocking: a pipe's other end is not waited for */;
         if (fd >= 0) {
             return fd;
         }
@@ -40,6 +40,13 @@ static int open_fd(const char *path, int flags)
             return -errno;
         }
     }
+}
+
+/* A folder or a pipe under the name of a file is refused: 0, -EISDIR, -ESPIPE. */
+static int file_check(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) != 0 ? -errno : S_ISDIR(st.st_mode) ? -EISDIR : S_ISFIFO(st.st_mode) ? -ESPIPE : 0;
 }
 
 int env_uv_file_open(struct env *env, const char *path, unsigned flags, struct env_file **out)
@@ -56,8 +63,12 @@ int env_uv_file_open(struct env *env, const char *path, unsigned flags, struct e
         direct = false;
         fd = open_fd(path, oflags & ~O_EXCL);
     }
-    if (fd < 0) {
-        return fd;
+    int e = fd < 0 ? fd : file_check(fd);
+    if (e != 0) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return e;
     }
     struct env_file *f = malloc(sizeof *f);
     if (f == NULL) {

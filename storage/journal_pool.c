@@ -78,12 +78,13 @@ static void prewrite_work(struct env_job *job)
     if (s->file == NULL) {
         s->status = env_file_open(env, s->to, ENV_OPEN_READ | ENV_OPEN_WRITE | ENV_OPEN_CREATE, &s->file);
     }
-    uint64_t stop = min_u64(s->size, s->written + s->step);
+    uint64_t begun = s->written, stop = min_u64(s->size, s->written + s->step);
     while (s->status == 0 && s->written < stop) {
         uint64_t n = min_u64(PREWRITE_PIECE, stop - s->written);
         s->status = env_file_pwrite(env, s->file, zeros, n, s->written);
         s->written += n;
     }
+    s->step = s->written - begun;
     s->status = s->status == 0 ? env_file_sync(env, s->file) : s->status;
     if (s->status != 0 || s->written == s->size) {
         if (s->file != NULL) {
@@ -103,6 +104,7 @@ static void prewrite_done(struct env_job *job)
     struct segment_job *s = container_of(job, struct segment_job, job);
     struct journal *j = s->journal;
     j->pool_busy = false;
+    j->grown += s->step;
     if (s->file == NULL && s->status == 0) {
         pool_note(j, s->number, s->size);
         j->stats.pool_written += s->size;

@@ -12,6 +12,8 @@
  *   -> segments that are freed: to the pool; that are missing: everything before them may be lost
  *   -> fdatasync (F3) -> replay in the order of jseq (F1) -> begin a fresh segment, whose header makes the cut durable */
 
+#define POOL_IDS ((uint64_t)1 << 63) /* no journal makes so many files: what bears a higher number is not ours */
+
 static bool name_number(const char *name, const char *prefix, uint64_t *number)
 {
     size_t n = strlen(prefix);
@@ -22,18 +24,23 @@ static bool name_number(const char *name, const char *prefix, uint64_t *number)
     return true;
 }
 
-/* How long a file of the pool is; 0 if that cannot be told: it may be used all the same. */
-static uint64_t pool_file_size(struct journal *j, uint64_t number)
+/* What bears the name but cannot be written is left alone, and its name is not taken for another file. */
+static void pool_found(struct journal *j, uint64_t number)
 {
     char path[JOURNAL_PATH_MAX];
     struct env_file *file;
-    segment_path(j, path, "pool", number);
-    if (env_file_open(j->env, path, ENV_OPEN_READ, &file) != 0) {
-        return 0;
+    if (number >= POOL_IDS) {
+        return;
     }
-    int64_t size = env_file_size(j->env, file);
-    env_file_close(j->env, file);
-    return size > 0 ? (uint64_t)size : 0;
+    j->next_pool_id = max_u64(j->next_pool_id, number + 1);
+    segment_path(j, path, "pool", number);
+    if (env_file_open(j->env, path, ENV_OPEN_READ | ENV_OPEN_WRITE, &file) == 0) {
+        int64_t size = env_file_size(j->env, file);
+        env_file_close(j->env, file);
+        if (size >= 0) {
+            pool_note(j, number, (uint64_t)size);
+        }
+    }
 }
 
 static void name_found(void *arg, const char *name)
@@ -41,7 +48,7 @@ static void name_found(void *arg, const char *name)
     struct names *l = arg;
     uint64_t number;
     if (name_number(name, "pool-", &number)) {
-        pool_note(l->j, number, pool_file_size(l->j, number));
+        pool_found(l->j, number);
     } else if (name_number(name, "seg-", &number) && number > 0) {
         if (l->n == l->cap) {
             l->cap = l->cap > 0 ? 2 * l->cap : 16;

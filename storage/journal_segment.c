@@ -170,8 +170,10 @@ static void spare_work(struct env_job *job)
 {
     struct segment_job *s = container_of(job, struct segment_job, job);
     struct env *env = s->journal->env;
-    s->status = s->from[0] != '\0' ? env_rename(env, s->from, s->to) : 0;
-    s->status = s->status == 0 ? env_file_open(env, s->to, ENV_OPEN_READ | ENV_OPEN_WRITE | ENV_OPEN_CREATE, &s->file) : s->status;
+    if (s->from[0] != '\0' && env_rename(env, s->from, s->to) != 0) {
+        s->size = 0; /* the pool's file is gone: a new one does it too */
+    }
+    s->status = env_file_open(env, s->to, ENV_OPEN_READ | ENV_OPEN_WRITE | ENV_OPEN_CREATE, &s->file);
     s->status = s->status == 0 ? env_dir_sync(env, s->journal->dir) : s->status;
 }
 

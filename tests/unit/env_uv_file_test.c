@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
 
 struct io_test {
     struct env *env;
@@ -238,6 +239,11 @@ static void test_errors(void **state)
     assert_int_equal(env_file_pwrite(env, readonly, bytes, 10, 0), -EBADF);
     env_file_close(env, readonly);
     assert_int_equal(env_mkdir(env, path), -EEXIST); /* there, but no folder */
+    assert_int_equal(mkfifo(other, 0600), 0);
+    assert_int_equal(env_file_open(env, other, ENV_OPEN_READ, &f), -ESPIPE); /* at once, though nobody writes into it */
+    assert_int_equal(env_file_open(env, other, ENV_OPEN_READ | ENV_OPEN_WRITE, &f), -ESPIPE);
+    assert_int_equal(env_unlink(env, other), 0);
+    assert_int_equal(env_file_open(env, dir, ENV_OPEN_READ, &f), -EISDIR);
     assert_int_equal(env_rename(env, other, path), -ENOENT);
     assert_int_equal(env_unlink(env, other), -ENOENT);
     assert_int_equal(env_dir_sync(env, other), -ENOENT);

@@ -262,6 +262,38 @@ static void test_full(void **state)
     run_story(story_full, 1);
 }
 
+/* What the pool pre-writes takes room too, before anybody looks again how much the disk has. */
+static void story_pool_room(uint64_t seed)
+{
+    struct world *w = world_new(seed);
+    struct sim_disk d = {.sync_ns = {100000, 100000}, .capacity = 2000 << 10};
+    sim_host_set_disk(w->host, &d);
+    w->o.pool_max = 1 << 20;
+    w->o.reserve = 400 << 10;
+    world_start(w);
+    put_entry(w, 1, 1, 5000, 1);
+    world_run_ms(w, 5);
+    journal_collect(w->j);
+    world_run_ms(w, 1000);
+    struct journal_stats st;
+    journal_stats(w->j, &st);
+    CHECK(st.pool_bytes > 60 << 10);
+    while (journal_space(w->j)) {
+        put_entry(w, 1, 1, 5000, 1);
+        world_run_ms(w, 5);
+    }
+    uint64_t left;
+    CHECK(env_disk_free(w->env, DIR_NAME, &left) == 0);
+    journal_stats(w->j, &st);
+    CHECK(left + st.pool_bytes >= w->o.reserve);
+}
+
+static void test_pool_room(void **state)
+{
+    (void)state;
+    run_story(story_pool_room, 1);
+}
+
 /* Segments go round: what is written over and over takes a bounded number of files. */
 static void story_pool(uint64_t seed)
 {
@@ -386,7 +418,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cache), cmocka_unit_test(test_cold), cmocka_unit_test(test_batch_log), cmocka_unit_test(test_full),
-        cmocka_unit_test(test_pool),  cmocka_unit_test(test_flips), cmocka_unit_test(test_bad_reads),
+        cmocka_unit_test(test_pool), cmocka_unit_test(test_pool_room),  cmocka_unit_test(test_flips), cmocka_unit_test(test_bad_reads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,7 @@
 /* The journal on a real disk: append, read, close, recover, with libuv's loop and helper threads. */
 #include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "storage/env_uv.h"
 #include "storage/identity.h"
@@ -162,8 +164,59 @@ static void test_real_disk(void **state)
     free(r);
 }
 
+/* What bears the name of a file of the pool and is none, and files of the pool that somebody removes, cost nothing but the time to make new ones. */
+static void test_pool_of_others(void **state)
+{
+    (void)state;
+    char base[] = "storage-uv-XXXXXX";
+    assert_non_null(mkdtemp(base));
+    char dir[100], lane[120], path[200], err[256];
+    snprintf(dir, sizeof dir, "%s/data", base);
+    snprintf(lane, sizeof lane, "%s/lane-0", dir);
+    struct run *r = xcalloc(1, sizeof *r);
+    r->bytes = xmalloc(RECORD_BYTES + 1000);
+    fill(r->bytes, RECORD_BYTES + 1000, 1);
+    assert_int_equal(env_uv_open(&r->env), 0);
+    struct identity id;
+    assert_int_equal(identity_open(r->env, dir, 1, &id, err), 0);
+    assert_int_equal(mkdir(lane, 0750), 0);
+    snprintf(path, sizeof path, "%s/pool-%016x", lane, 3);
+    assert_int_equal(mkdir(path, 0750), 0);
+    snprintf(path, sizeof path, "%s/pool-%016x", lane, 4);
+    assert_int_equal(mkfifo(path, 0640), 0);
+    snprintf(path, sizeof path, "%s/pool-%016llx", lane, ~0ull);
+    assert_int_equal(mkdir(path, 0750), 0);
+    for (unsigned i = 5; i < 7; i++) {
+        snprintf(path, sizeof path, "%s/pool-%016x", lane, i);
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        assert_int_equal(ftruncate(fileno(f), (7 - i) << 20), 0);
+        fclose(f);
+    }
+    struct journal_options o = {.env = r->env, .dir = lane, .node_id = 1, .incarnation = id.incarnation, .segment_first = 1 << 20, .segment_max = 1 << 20,
+                                .pool_max = 4 << 20, .cache_bytes = 1 << 20};
+    assert_int_equal(journal_open(&r->j, &o, &r->rec, err), 0);
+    struct journal_stats st;
+    journal_stats(r->j, &st);
+    assert_int_equal(st.pool_segments, 1); /* the larger one is the first segment now */
+    assert_int_equal(remove(path), 0);
+    env_timer_init(r->env, &r->timer, tick);
+    env_timer_start_ms(&r->timer, 0);
+    assert_int_equal(env_uv_run(r->env), 0);
+    assert_true(r->done == RECORDS && r->reads >= RECORDS);
+    env_timer_close(&r->timer);
+    journal_recovered_free(r->rec);
+    journal_close(r->j);
+    identity_close(r->env, &id);
+    env_uv_close(r->env);
+    remove_all(base);
+    remove(base);
+    free(r->bytes);
+    free(r);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_real_disk)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_real_disk), cmocka_unit_test(test_pool_of_others)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
