@@ -41,7 +41,7 @@ struct sluice_reader {
     uint64_t until;          /* no_follow: where to end */
     uint64_t good_ns;        /* last success */
     bool waiting; /* the timer runs: nothing is asked before */
-    bool paused, caught_up, delivering, closing, closed_shard, starting;
+    bool paused, caught_up, delivering, closing, closed_shard, starting, answered;
     uint32_t *children;
     size_t n_children;
     struct chunk *chunks, **chunks_end;
@@ -134,7 +134,7 @@ static void reader_pack(struct sluice_reader *r)
         m.offset = r->fetch_offset;
         m.max_bytes = r->options.max_bytes;
         m.max_records = r->options.max_records;
-        m.wait_ms = r->options.no_follow ? 0 : r->options.wait_ms;
+        m.wait_ms = r->options.no_follow || !r->answered ? 0 : r->options.wait_ms; /* the first answer tells how far the shard goes: at once */
         m.mode = r->options.fresh ? SLUICE__READ_MODE__FRESH : SLUICE__READ_MODE__COMMITTED;
         r->packed = message_pack(&m.base, &r->request.packed_len);
         r->request.kind = FRAME_FETCH;
@@ -375,6 +375,7 @@ static void take_fetch(struct sluice_reader *r, const struct answer *a)
     r->good_ns = env_now_ns(r->client->env);
     target_learn(&r->target, r->stream, r->shard, r->node, NULL);
     r->starting = r->starting && a->frame->payload_len == 0;
+    r->answered = true;
     struct chunk *k = xcalloc(1, sizeof *k);
     *k = (struct chunk){.len = a->frame->payload_len, .end_offset = m->end_offset, .next_offset = m->next_offset,
                         .millis_behind = m->millis_behind, .shard_created_s = m->shard_created_s};

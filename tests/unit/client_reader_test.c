@@ -137,6 +137,21 @@ static void test_follows_and_tells_when_caught_up(void **state)
     reading_close(g);
 }
 
+/* A merge of several shards waits for each to tell: an empty one must not wait for its first record to do so. */
+static void test_an_empty_shard_is_caught_up_at_once(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(1);
+    struct reading *g = reading_open(f, NULL, (struct sluice_reader_options){.wait_ms = 20000});
+    assert_true(fake_run(f, 500));
+    assert_int_equal(g->caught_up, 1);
+    assert_true(f->nodes[0].fetches <= 2); /* and asking goes on with waiting */
+    g->stop_after = 3;
+    fill(f, 0, 1, 3);
+    assert_false(fake_run(f, 3000));
+    reading_close(g);
+}
+
 static void test_starts_at_a_sequence_number_and_at_the_end(void **state)
 {
     (void)state;
@@ -367,7 +382,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads_all_to_the_present_end),
-        cmocka_unit_test(test_follows_and_tells_when_caught_up),
+        cmocka_unit_test(test_follows_and_tells_when_caught_up), cmocka_unit_test(test_an_empty_shard_is_caught_up_at_once),
         cmocka_unit_test(test_starts_at_a_sequence_number_and_at_the_end),
         cmocka_unit_test(test_a_gap_is_an_error_and_not_skipped),
         cmocka_unit_test(test_a_damaged_batch_is_not_delivered),
