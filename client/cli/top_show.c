@@ -233,7 +233,8 @@ static void print_streams(FILE *to, const struct top_look *before, const struct 
 
 void top_print(FILE *to, const struct top_look *before, const struct top_look *now, struct top_view view)
 {
-    fprintf(to, "%u streams, %u shards, %u without a leader, %u under-replicated\n", now->n_streams_all, now->n_shards_all, now->leaderless, now->under_replicated);
+    fprintf(to, "%u stream%s, %u shard%s, %u without a leader, %u under-replicated\n", now->n_streams_all, now->n_streams_all == 1 ? "" : "s", now->n_shards_all,
+            now->n_shards_all == 1 ? "" : "s", now->leaderless, now->under_replicated);
     if (now->seen_by != 0) {
         fprintf(to, "the controller's leader did not answer: this is what node %u sees itself\n", now->seen_by);
     }

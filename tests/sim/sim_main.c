@@ -2,11 +2,7 @@
  *
  * A child plays one seed after the other in the same memory, because fresh pages cost more than they should (memory.c). A seed that fails there, or ends the child,
  * is played again in a child of its own, and that verdict is the one that counts: so each failure that is reported can be repeated with --seed.
- *
- * sluice-sim --seeds A-B [--jobs N] [--nodes N] [--shards N] [--seconds N] [--operations N] [--faults MASK] [--repeat]
- *            [--profile NAME] [--disable-raft MASK] [--disable-journal MASK] [--disable-server MASK] [--expect-harm] [--verbose]
- * --profile sets the circumstances (profiles.c); options behind it change them. --repeat plays each seed twice and compares the trace hashes. --expect-harm turns the verdict round: at least one seed of the range must be caught
- * (the proof that a rule is needed and that the checker sees its absence). */
+ * Its options: --help. */
 #include "tests/sim/world.h"
 
 #include "proto/base.h"
@@ -145,6 +141,18 @@ static void finish(struct job job, int status, struct totals *t, bool quiet, str
     fflush(stdout);
 }
 
+static const char usage[] =
+    "sluice-sim [--seeds A-B] [--jobs N] [--nodes N] [--shards N] [--seconds N] [--operations N] [--faults MASK] [--repeat]\n"
+    "           [--profile NAME] [--disable-raft MASK] [--disable-journal MASK] [--disable-server MASK] [--expect-harm] [--verbose]\n"
+    "Plays whole clusters in simulated time, one per seed (1-20 unless told), and prints the seeds that break a promise: each can be repeated with --seed N.\n"
+    "  --profile NAME   the circumstances, below; options behind it change them\n"
+    "  --seconds N      of simulated time in which clients work; --operations N: how much they do\n"
+    "  --faults MASK    kinds of faults from which each seed takes some; --fixed-faults MASK: all of them in every seed\n"
+    "  --repeat         play each seed twice and compare what happened\n"
+    "  --disable-...    without single rules (raft/README.md, storage/README.md, server/README.md)\n"
+    "  --expect-harm    at least one seed must be caught: the proof that a rule is needed and that its absence is seen\n"
+    "Exit status: 0 as it should be, 1 a seed failed, 2 a wrong argument.\n";
+
 static unsigned mask_of(const char *text) { return (unsigned)strtoul(text, NULL, 0); }
 
 int main(int argc, char **argv)
@@ -153,8 +161,9 @@ int main(int argc, char **argv)
     uint64_t first = 1, last = 20;
     unsigned jobs = 2;
     bool repeat = false, expect_harm = false;
-    enum { SEEDS = 1, JOBS, NODES, SHARDS, SECONDS, OPERATIONS, FAULTS, REPEAT, RAFT, JOURNAL, SERVER, HARM, VERBOSE, FIXED, PROFILE };
+    enum { HELP = 1, SEEDS, JOBS, NODES, SHARDS, SECONDS, OPERATIONS, FAULTS, REPEAT, RAFT, JOURNAL, SERVER, HARM, VERBOSE, FIXED, PROFILE };
     static const struct option options[] = {
+        {"help", no_argument, NULL, HELP},
         {"seeds", required_argument, NULL, SEEDS},     {"seed", required_argument, NULL, SEEDS},
         {"jobs", required_argument, NULL, JOBS},       {"nodes", required_argument, NULL, NODES},
         {"shards", required_argument, NULL, SHARDS},   {"seconds", required_argument, NULL, SECONDS},
@@ -167,6 +176,10 @@ int main(int argc, char **argv)
     };
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
+        case HELP:
+            printf("%s", usage);
+            profiles_print();
+            return 0;
         case SEEDS: {
             char *end;
             first = last = strtoull(optarg, &end, 10);
