@@ -188,6 +188,8 @@ struct journal {
     struct env_timer pool_timer;  /* the next step */
     bool pool_armed;
     uint64_t pool_step_bytes;     /* stats.bytes_written at the last step */
+    uint64_t pool_step_ns;        /* when that was */
+    bool pool_beside;             /* records came in at that time */
     uint64_t pool_tick_ns, pool_tick_bytes; /* clock and stats.bytes_written at the last tick */
     uint64_t pool_level, pool_want; /* bytes: of about the last minute; to be kept ready */
     bool space_busy;

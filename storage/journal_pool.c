@@ -1,7 +1,8 @@
 /* The pool: files that were written before, kept to be overwritten. A commit into such a file changes no metadata of the file system and
  * is so about twice as fast as one that makes its file grow. Files come from segments that were freed; what is missing is pre-written with
- * zeros, and how much that is follows the traffic: about what the busiest minute of late wrote. Pre-writing is paced, and rests while
- * records come in fast: then it would only write every byte twice. */
+ * zeros, and how much that is follows the traffic: about what the busiest minute of late wrote. Pre-writing is paced: it rests while
+ * records come in fast, as it would only write every byte twice then, and while some come in it takes a hundredth of the time at most. A commit that
+ * meets a step waits for it, and where the disk itself is made as it is written (thin volumes) a step may take a second. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +13,10 @@ enum {
     PREWRITE_STEP = 1 << 20,       /* bytes written and synced at once while nothing comes in */
     PREWRITE_STEP_SMALL = 128 << 10, /* and while something does: a commit that meets a step waits for it */
     PREWRITE_PIECE = 64 << 10,     /* bytes given to the kernel at once: larger pieces make new pages of the page cache dearer */
-    PREWRITE_PAUSE_MS = 10,        /* between steps, so at most 100 MB/s, and 12 MB/s beside some traffic */
-    PREWRITE_BUSY = 128 << 10,     /* bytes appended since the last step from which on the traffic has the disk for itself */
+    PREWRITE_PAUSE_MS = 10,        /* between steps, so at most 100 MB/s */
+    PREWRITE_SHARE = 100,          /* beside some traffic a step is followed by a pause this many times as long */
+    PREWRITE_PAUSE_MAX_MS = 30000,
+    PREWRITE_BUSY = 12 << 20,      /* bytes appended per second from which on the traffic has the disk for itself */
     PREWRITE_BUSY_PAUSE_MS = 100,
     BURST_S = 60,                  /* the time whose traffic the pool should take */
     MEMORY_S = 1800,               /* the time in which a past burst is forgotten */
@@ -115,7 +118,9 @@ static void prewrite_done(struct env_job *job)
             s->file = NULL;
         }
     } else if (s->status == 0) {
-        step_later(j, PREWRITE_PAUSE_MS);
+        uint64_t took = env_now_ns(j->env) - j->pool_step_ns;
+        uint64_t pause = j->pool_beside ? PREWRITE_SHARE * took / 1000000u : 0;
+        step_later(j, max_u64(PREWRITE_PAUSE_MS, min_u64(pause, PREWRITE_PAUSE_MAX_MS)));
     } /* else: the next look of pool_tick() tries again */
     journal_unref(j);
 }
@@ -128,9 +133,11 @@ static void prewrite_step(struct env_timer *t)
     if (j->dead || j->closed || j->pool_busy) {
         return;
     }
-    uint64_t appended = j->stats.bytes_written - j->pool_step_bytes;
+    uint64_t now = env_now_ns(j->env), appended = j->stats.bytes_written - j->pool_step_bytes;
+    bool busy = appended >= PREWRITE_BUSY / 1000000 * (now - j->pool_step_ns) / 1000;
     j->pool_step_bytes = j->stats.bytes_written;
-    if (appended >= PREWRITE_BUSY) {
+    j->pool_step_ns = now;
+    if (busy && appended > 0) {
         step_later(j, PREWRITE_BUSY_PAUSE_MS);
         return;
     }
@@ -145,7 +152,8 @@ static void prewrite_step(struct env_timer *t)
         s->number = j->next_pool_id++;
         segment_path(j, s->to, "pool", s->number);
     }
-    s->step = appended > 0 ? PREWRITE_STEP_SMALL : PREWRITE_STEP;
+    j->pool_beside = appended > 0;
+    s->step = j->pool_beside ? PREWRITE_STEP_SMALL : PREWRITE_STEP;
     j->pool_busy = true;
     j->refs++;
     env_job_submit(j->env, ENV_QUEUE_BULK, &s->job, prewrite_work, prewrite_done);
