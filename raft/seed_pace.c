@@ -9,7 +9,7 @@ enum {
     PUTS_FRESH_MS = 500,            /* so long after a proposal the lane counts as busy with puts */
     LOOK_MS = 100,                  /* between two adjustments */
     QUIET_MS = 1000,                /* so long after an answer commits count as undisturbed */
-    RATE_MIN = 8 << 20, RATE_STEP = 2 << 20, /* bytes per second */
+    RATE_MIN = 8 << 20, RATE_STEP = 512 << 10, /* bytes per second */
     RATE_LEAST = 1 << 20,           /* below, an answer would take longer than a replica waits for one */
 };
 
@@ -51,7 +51,7 @@ static void adjust(struct groups *gs)
     uint64_t mean = look(gs);
     if (p->rate == 0) {
         p->rate = RATE_MIN;
-    } else if (mean > p->calm_ns + p->calm_ns / 2 && p->calm_ns > 0) {
+    } else if (mean > p->calm_ns + p->calm_ns / 4 && p->calm_ns > 0) {
         p->rate /= 2;
     } else {
         p->rate += RATE_STEP;
