@@ -201,7 +201,8 @@ static int compare_down(const void *a, const void *b)
     return x > y ? -1 : x < y;
 }
 
-struct measure { size_t size; unsigned depth; unsigned seconds; unsigned nodes; bool curve; };
+/* rate: commits per second that are begun whatever became of those before, as far as depth allows; 0: the next one when one has ended. */
+struct measure { size_t size; unsigned depth, rate, seconds, nodes; bool curve; };
 
 /* One pattern; prints its line. */
 static bool lead(const struct measure *m, struct peer *peers, struct leader_disk *d)
@@ -211,9 +212,11 @@ static bool lead(const struct measure *m, struct peer *peers, struct leader_disk
     uint64_t start = clock_now(), end = start + m->seconds * 1000000000ull, now = start;
     bool good = true;
     while (good && (now < end || committed < started)) {
-        while (now < end && started - committed < m->depth) {
-            begun[started % DEPTH_MAX] = now;
+        uint64_t due = m->rate == 0 ? now : start + started * 1000000000u / m->rate;
+        while (now < end && now >= due && started - committed < m->depth) {
+            begun[started % DEPTH_MAX] = due;
             started++;
+            due = m->rate == 0 ? now : start + started * 1000000000u / m->rate;
         }
         pthread_mutex_lock(&d->mutex);
         if (d->wanted != started) {
@@ -238,7 +241,9 @@ static bool lead(const struct measure *m, struct peer *peers, struct leader_disk
             histogram_add(h, now - begun[committed % DEPTH_MAX]);
         }
         if (!moved && good) {
-            poll(fds, m->nodes, 1000);
+            uint64_t wait = m->rate == 0 || now >= due || now >= end ? 1000000000u : due - now;
+            const struct timespec most = {.tv_sec = (time_t)(wait / 1000000000u), .tv_nsec = (long)(wait % 1000000000u)};
+            ppoll(fds, m->nodes, &most, NULL);
             uint64_t drop;
             ssize_t r = read(d->event, &drop, sizeof drop);
             (void)r;
@@ -247,8 +252,8 @@ static bool lead(const struct measure *m, struct peer *peers, struct leader_disk
     }
     double s = (double)(now - start) / 1e9;
     printf("{\"test\":\"disk\",\"bytes\":%zu,\"in_flight\":%u,\"nodes\":%u,\"commits\":%llu,\"seconds\":%.3f,\"commits_per_s\":%.1f,\"mb_per_s\":%.3f,"
-           "\"p50_ms\":%.3f,\"p99_ms\":%.3f",
-           m->size, m->depth, m->nodes, (unsigned long long)committed, s, (double)committed / s, (double)committed * (double)m->size / 1e6 / s,
+           "\"rate\":%u,\"p50_ms\":%.3f,\"p99_ms\":%.3f",
+           m->size, m->depth, m->nodes, (unsigned long long)committed, s, (double)committed / s, (double)committed * (double)m->size / 1e6 / s, m->rate,
            (double)histogram_quantile(h, 0.5) / 1e6, (double)histogram_quantile(h, 0.99) / 1e6);
     if (m->curve) {
         bench_print_curve(h);
@@ -334,14 +339,14 @@ static bool measure(const struct measure *m, const char *dir)
 
 static int disk(struct cli *c)
 {
-    uint64_t nodes, seconds;
+    uint64_t nodes, seconds, rate;
     const char *dir = cli_value(c, "dir") != NULL ? cli_value(c, "dir") : ".";
-    if (!cli_number(c, "nodes", 3, 1, NODES_MAX, &nodes) || !cli_number(c, "seconds", 3, 1, 600, &seconds)) {
+    if (!cli_number(c, "nodes", 3, 1, NODES_MAX, &nodes) || !cli_number(c, "seconds", 3, 1, 600, &seconds) || !cli_number(c, "rate", 0, 0, 1000000, &rate)) {
         return CLI_USAGE;
     }
     static const struct { size_t size; unsigned depth; } patterns[] = {{4 << 10, 1}, {64 << 10, 8}, {1 << 20, 4}};
-    for (size_t i = 0; i < ARRAY_LEN(patterns); i++) {
-        const struct measure m = {.size = patterns[i].size, .depth = patterns[i].depth, .seconds = (unsigned)seconds, .nodes = (unsigned)nodes, .curve = cli_flag(c, "curve")};
+    for (size_t i = 0; i < (rate == 0 ? ARRAY_LEN(patterns) : 1); i++) {
+        const struct measure m = {.size = patterns[i].size, .depth = rate == 0 ? patterns[i].depth : DEPTH_MAX, .rate = (unsigned)rate, .seconds = (unsigned)seconds, .nodes = (unsigned)nodes, .curve = cli_flag(c, "curve")};
         if (!measure(&m, dir)) {
             return cli_error("bench disk: a node ended early");
         }
@@ -351,7 +356,9 @@ static int disk(struct cli *c)
 
 const struct cli_command cli_bench_disk = {
     "bench", "disk", "", 0, 0,
-    "Measure the bound of a durable majority commit on this machine: no server is needed. A JSON line each for 4 KiB x 1, 64 KiB x 8 and 1 MiB x 4 in flight.",
+    "Measure the bound of a durable majority commit on this machine: no server is needed. A JSON line each for 4 KiB x 1, 64 KiB x 8 and 1 MiB x 4 in flight, or, "
+    "with --rate, for commits of 4 KiB at that rate, whose latency counts from the moment at which they should have begun.",
     {{"nodes", "N", "how many copies (default 3)"}, {"dir", "DIR", "where the files are made (default: here)"}, {"seconds", "S", "for each pattern (default 3)"},
+     {"rate", "N", "commits of 4 KiB per second"},
      {"curve", NULL, "tell the whole distribution of latencies, too"}},
     disk};

@@ -98,7 +98,7 @@ static bool run(struct report *r, const struct report_test *t, unsigned round)
     if (t->stream != NULL) {
         argv[n++] = (char *)(uintptr_t)"--stream";
         argv[n++] = (char *)(uintptr_t)t->stream;
-    } else if (strcmp(t->id, "disk") == 0) {
+    } else if (strncmp(t->id, "disk", 4) == 0) {
         argv[n++] = (char *)(uintptr_t)"--dir";
         argv[n++] = (char *)(uintptr_t)r->dir;
     }

@@ -5,6 +5,7 @@
 
 const struct report_test report_tests[] = {
     {"disk", "The bare machine", "disk --nodes 3 --seconds 3 --curve", "disk --nodes 3 --seconds 1 --curve", NULL, 0, false},
+    {"disk-rate", "The bare machine at 1,000/s", "disk --nodes 3 --seconds 10 --rate 1000 --curve", "disk --nodes 3 --seconds 2 --rate 1000 --curve", NULL, 0, false},
     /* Next to the disk's own latency: behind runs that write gigabytes the disk has no calm of its own for a while. */
     {"latency", "Acknowledgement, 1,000/s of 1 KiB", "latency --rate 1000 --seconds 10 --warmup 2000 --curve",
      "latency --rate 1000 --seconds 2 --warmup 500 --curve", "report-latency", 4, false},
@@ -38,6 +39,7 @@ const struct report_goal report_goals[] = {
     {"Server CPU per 100-byte record, all nodes", "µs", "put-100", "server_cpu_us_per_record", 0, NULL, NULL, 1, false, 2},
     {"Acknowledgement p50 at 1,000/s, against 4 KiB × 1", "×", "latency", "p50_ms", '/', "disk-4096", "p50_ms", 1, false, 2.5},
     {"Acknowledgement p99 at 1,000/s, against 4 KiB × 1", "×", "latency", "p99_ms", '/', "disk-4096", "p99_ms", 1, false, 4},
+    {"… against commits of 4 KiB at the same rate", "×", "latency", "p99_ms", '/', "disk-rate", "p99_ms", 1, false, 4},
     {"Reader's p50 above the acknowledgement's", "ms", "e2e", "p50_ms", '-', "e2e", "ack_p50_ms", 1, false, 0.3},
     {"Replay, one reader", "MB/s", "read", "mb_per_s", 0, NULL, NULL, 1, true, 700},
     {"Writers' p99 while a reader replays, against without", "×", "read-writers", "ack_p99_ms", '/', "latency", "p99_ms", 1, false, 2},
