@@ -241,7 +241,8 @@ static bool lead(const struct measure *m, struct peer *peers, struct leader_disk
             histogram_add(h, now - begun[committed % DEPTH_MAX]);
         }
         if (!moved && good) {
-            uint64_t wait = m->rate == 0 || now >= due || now >= end ? 1000000000u : due - now;
+            bool answers_only = m->rate == 0 || now >= end || started - committed == m->depth;
+            uint64_t wait = answers_only ? 1000000000u : due > now ? due - now : 0;
             const struct timespec most = {.tv_sec = (time_t)(wait / 1000000000u), .tv_nsec = (long)(wait % 1000000000u)};
             ppoll(fds, m->nodes, &most, NULL);
             uint64_t drop;
