@@ -201,6 +201,7 @@ struct env_ops {
     int (*file_open)(struct env *, const char *path, unsigned flags, struct env_file **out);
     void (*file_close)(struct env *, struct env_file *);
     int64_t (*file_size)(struct env *, struct env_file *);
+    int64_t (*file_allocated)(struct env *, struct env_file *);
     ssize_t (*file_pread)(struct env *, struct env_file *, void *buf, size_t n, uint64_t pos);
     int (*file_pwrite)(struct env *, struct env_file *, const void *buf, size_t n, uint64_t pos);
     int (*file_sync)(struct env *, struct env_file *);
@@ -293,6 +294,8 @@ static inline void env_stop(struct env *e) { e->ops->stop(e); }
 static inline int env_file_open(struct env *e, const char *path, unsigned flags, struct env_file **out) { return e->ops->file_open(e, path, flags, out); }
 static inline void env_file_close(struct env *e, struct env_file *f) { e->ops->file_close(e, f); }
 static inline int64_t env_file_size(struct env *e, struct env_file *f) { return e->ops->file_size(e, f); } /* or -errno */
+/* Bytes that it takes on the disk, or -errno: fewer than its size if it has holes. */
+static inline int64_t env_file_allocated(struct env *e, struct env_file *f) { return e->ops->file_allocated(e, f); }
 /* Bytes read (less than n only at the end of the file), or -errno. */
 static inline ssize_t env_file_pread(struct env *e, struct env_file *f, void *buf, size_t n, uint64_t pos) { return e->ops->file_pread(e, f, buf, n, pos); }
 static inline int env_file_pwrite(struct env *e, struct env_file *f, const void *buf, size_t n, uint64_t pos) { return e->ops->file_pwrite(e, f, buf, n, pos); }

@@ -226,6 +226,7 @@ void sim_file_drop(struct env_file *f);
 int sim_file_open(struct env *e, const char *path, unsigned flags, struct env_file **out);
 void sim_file_close(struct env *e, struct env_file *f);
 int64_t sim_file_size(struct env *e, struct env_file *f);
+int64_t sim_file_allocated(struct env *e, struct env_file *f);
 ssize_t sim_file_pread(struct env *e, struct env_file *f, void *buf, size_t n, uint64_t pos);
 int sim_file_pwrite(struct env *e, struct env_file *f, const void *buf, size_t n, uint64_t pos);
 int sim_file_sync(struct env *e, struct env_file *f);

@@ -169,6 +169,12 @@ int64_t sim_file_size(struct env *e, struct env_file *f)
     return (int64_t)f->inode->size;
 }
 
+int64_t sim_file_allocated(struct env *e, struct env_file *f)
+{
+    (void)sim_loop_of(e);
+    return (int64_t)f->inode->charged;
+}
+
 ssize_t sim_file_pread(struct env *e, struct env_file *f, void *buf, size_t n, uint64_t pos)
 {
     return dying(sim_loop_of(e)) ? -EIO : read_part(f, buf, n, pos);

@@ -424,6 +424,7 @@ static const struct env_ops sim_ops = {
     .file_open = sim_file_open,
     .file_close = sim_file_close,
     .file_size = sim_file_size,
+    .file_allocated = sim_file_allocated,
     .file_pread = sim_file_pread,
     .file_pwrite = sim_file_pwrite,
     .file_sync = sim_file_sync,

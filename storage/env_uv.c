@@ -298,6 +298,7 @@ static const struct env_ops ops = {
     .file_open = env_uv_file_open,
     .file_close = env_uv_file_close,
     .file_size = env_uv_file_size,
+    .file_allocated = env_uv_file_allocated,
     .file_pread = env_uv_file_pread,
     .file_pwrite = env_uv_file_pwrite,
     .file_sync = env_uv_file_sync,

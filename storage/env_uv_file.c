@@ -236,6 +236,13 @@ int64_t env_uv_file_size(struct env *env, struct env_file *f)
     return fstat(f->fd, &st) == 0 ? (int64_t)st.st_size : -errno;
 }
 
+int64_t env_uv_file_allocated(struct env *env, struct env_file *f)
+{
+    (void)env;
+    struct stat st;
+    return fstat(f->fd, &st) == 0 ? (int64_t)st.st_blocks * 512 : -errno;
+}
+
 ssize_t env_uv_file_pread(struct env *env, struct env_file *f, void *buf, size_t n, uint64_t pos)
 {
     (void)env;

@@ -123,6 +123,7 @@ void env_uv_io_execute(struct env_io *io); /* on a helper thread: does it, sets 
 int env_uv_file_open(struct env *env, const char *path, unsigned flags, struct env_file **out);
 void env_uv_file_close(struct env *env, struct env_file *f);
 int64_t env_uv_file_size(struct env *env, struct env_file *f);
+int64_t env_uv_file_allocated(struct env *env, struct env_file *f);
 ssize_t env_uv_file_pread(struct env *env, struct env_file *f, void *buf, size_t n, uint64_t pos);
 int env_uv_file_pwrite(struct env *env, struct env_file *f, const void *buf, size_t n, uint64_t pos);
 int env_uv_file_sync(struct env *env, struct env_file *f);

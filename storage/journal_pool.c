@@ -2,7 +2,8 @@
  * is so about twice as fast as one that makes its file grow. Files come from segments that were freed; what is missing is pre-written with
  * zeros, and how much that is follows the traffic: about what the busiest minute of late wrote. Pre-writing is paced: it rests while
  * records come in fast, as it would only write every byte twice then, and while some come in it takes a hundredth of the time at most. A commit that
- * meets a step waits for it, and where the disk itself is made as it is written (thin volumes) a step may take a second. */
+ * meets a step waits for it, and where the disk itself is made as it is written (thin volumes) a step may take a second. A file whose rest finds little room,
+ * as somebody else fills the disk, is taken as it is. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,9 +142,13 @@ static void prewrite_step(struct env_timer *t)
         step_later(j, PREWRITE_BUSY_PAUSE_MS);
         return;
     }
+    uint64_t spare = j->disk_free - min_u64(j->disk_free, j->grown + j->o.reserve);
+    if (s->file != NULL && spare < 4 * (s->size - s->written)) {
+        s->size = s->written; /* somebody else fills the disk: what there is of the file will do, and is room for records */
+    }
     if (s->file == NULL) {
         uint64_t size = j->planned_size;
-        if (j->pool_bytes >= j->pool_want || j->disk_free < j->grown + j->o.reserve + 4 * size) {
+        if (j->pool_bytes >= j->pool_want || spare < 4 * size) {
             return;
         }
         s->journal = j;

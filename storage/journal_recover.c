@@ -24,7 +24,8 @@ static bool name_number(const char *name, const char *prefix, uint64_t *number)
     return true;
 }
 
-/* What bears the name but cannot be written is left alone, and its name is not taken for another file. */
+/* What bears the name but cannot be written is left alone, and its name is not taken for another file. Holes (of a file that was copied, say) do not count:
+ * what is written into them takes room that the disk may not have. */
 static void pool_found(struct journal *j, uint64_t number)
 {
     char path[JOURNAL_PATH_MAX];
@@ -35,10 +36,10 @@ static void pool_found(struct journal *j, uint64_t number)
     j->next_pool_id = max_u64(j->next_pool_id, number + 1);
     segment_path(j, path, "pool", number);
     if (env_file_open(j->env, path, ENV_OPEN_READ | ENV_OPEN_WRITE, &file) == 0) {
-        int64_t size = env_file_size(j->env, file);
+        int64_t size = env_file_size(j->env, file), taken = env_file_allocated(j->env, file);
         env_file_close(j->env, file);
-        if (size >= 0) {
-            pool_note(j, number, (uint64_t)size);
+        if (size >= 0 && taken >= 0) {
+            pool_note(j, number, min_u64((uint64_t)size, (uint64_t)taken));
         }
     }
 }

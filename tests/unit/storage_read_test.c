@@ -288,10 +288,43 @@ static void story_pool_room(uint64_t seed)
     CHECK(left + st.pool_bytes >= w->o.reserve);
 }
 
+/* Somebody else fills the disk while a file is pre-written: the rest is left, and what there is of it is room. */
+static void story_pool_crowded(uint64_t seed)
+{
+    struct world *w = world_new(seed);
+    struct sim_disk d = {.sync_ns = {5000000, 5000000}, .capacity = 100 << 20};
+    sim_host_set_disk(w->host, &d);
+    w->o.segment_first = w->o.segment_max = w->o.pool_max = 16 << 20;
+    w->o.reserve = 4 << 20;
+    world_start(w);
+    put_entry(w, 1, 1, 5000, 1);
+    world_run_ms(w, 20);
+    journal_collect(w->j);
+    world_run_ms(w, 60); /* some steps of a file's sixteen */
+    uint64_t left, other = 5 << 20; /* what the other leaves */
+    CHECK(env_disk_free(w->env, DIR_NAME, &left) == 0 && left < 99 << 20);
+    struct env_file *f;
+    CHECK(env_file_open(w->env, "filler", ENV_OPEN_WRITE | ENV_OPEN_CREATE, &f) == 0);
+    CHECK(env_file_pwrite(w->env, f, "x", 1, left - other - 1) == 0);
+    for (unsigned i = 0; i < 10; i++) {
+        journal_collect(w->j);
+        world_run_ms(w, 100);
+    }
+    CHECK(env_disk_free(w->env, DIR_NAME, &left) == 0 && left > 3 << 20);
+    struct journal_stats st;
+    journal_stats(w->j, &st);
+    CHECK(st.pool_bytes > 0 && st.pool_bytes < 16 << 20 && st.pool_written == st.pool_bytes);
+    CHECK(journal_space(w->j));
+    put_entry(w, 1, 1, 5000, 1);
+    world_run_ms(w, 20);
+    env_file_close(w->env, f);
+}
+
 static void test_pool_room(void **state)
 {
     (void)state;
     run_story(story_pool_room, 1);
+    run_story(story_pool_crowded, 1);
 }
 
 /* Segments go round: what is written over and over takes a bounded number of files. */

@@ -1,5 +1,6 @@
 /* The journal on a real disk: append, read, close, recover, with libuv's loop and helper threads. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -164,6 +165,21 @@ static void test_real_disk(void **state)
     free(r);
 }
 
+static const char *path_of(char path[200], const char *lane, unsigned long long id)
+{
+    snprintf(path, 200, "%s/pool-%016llx", lane, id);
+    return path;
+}
+
+static void make_file(const char *path, off_t written, off_t size)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0640);
+    assert_true(fd >= 0);
+    assert_true(written == 0 || posix_fallocate(fd, 0, written) == 0);
+    assert_int_equal(ftruncate(fd, size), 0);
+    close(fd);
+}
+
 /* What bears the name of a file of the pool and is none, and files of the pool that somebody removes, cost nothing but the time to make new ones. */
 static void test_pool_of_others(void **state)
 {
@@ -180,25 +196,19 @@ static void test_pool_of_others(void **state)
     struct identity id;
     assert_int_equal(identity_open(r->env, dir, 1, &id, err), 0);
     assert_int_equal(mkdir(lane, 0750), 0);
-    snprintf(path, sizeof path, "%s/pool-%016x", lane, 3);
-    assert_int_equal(mkdir(path, 0750), 0);
-    snprintf(path, sizeof path, "%s/pool-%016x", lane, 4);
-    assert_int_equal(mkfifo(path, 0640), 0);
-    snprintf(path, sizeof path, "%s/pool-%016llx", lane, ~0ull);
-    assert_int_equal(mkdir(path, 0750), 0);
-    for (unsigned i = 5; i < 7; i++) {
-        snprintf(path, sizeof path, "%s/pool-%016x", lane, i);
-        FILE *f = fopen(path, "w");
-        assert_non_null(f);
-        assert_int_equal(ftruncate(fileno(f), (7 - i) << 20), 0);
-        fclose(f);
-    }
+    assert_int_equal(mkdir(path_of(path, lane, 3), 0750), 0);
+    assert_int_equal(mkfifo(path_of(path, lane, 4), 0640), 0);
+    assert_int_equal(mkdir(path_of(path, lane, ~0ull), 0750), 0);
+    make_file(path_of(path, lane, 8), 0, 64 << 20); /* a hole is no room: what is written there may find the disk full */
+    make_file(path_of(path, lane, 5), 2 << 20, 2 << 20);
+    make_file(path_of(path, lane, 6), 1 << 20, 1 << 20);
     struct journal_options o = {.env = r->env, .dir = lane, .node_id = 1, .incarnation = id.incarnation, .segment_first = 1 << 20, .segment_max = 1 << 20,
                                 .pool_max = 4 << 20, .cache_bytes = 1 << 20};
     assert_int_equal(journal_open(&r->j, &o, &r->rec, err), 0);
     struct journal_stats st;
     journal_stats(r->j, &st);
-    assert_int_equal(st.pool_segments, 1); /* the larger one is the first segment now */
+    assert_int_equal(st.pool_segments, 2); /* the larger one is the first segment now */
+    assert_int_equal(st.pool_bytes, 1 << 20);
     assert_int_equal(remove(path), 0);
     env_timer_init(r->env, &r->timer, tick);
     env_timer_start_ms(&r->timer, 0);
