@@ -43,6 +43,8 @@ struct replica_status {
     struct group_peer peers[REPLICAS_MAX + 2]; /* leader only */
     unsigned n_peers;
     uint64_t write_bytes_per_s;
+    bool opened, closed, expired; /* shard.h */
+    uint64_t next_offset, log_time_ms; /* if closed */
 };
 
 /* Gathering: the node calls controller_replicas_changed() when the role, term or leader of any of its replicas changed, so that

@@ -101,6 +101,9 @@ static int begin_ok(const struct controller_machine *m, const struct map_stream 
         return SLUICE_E_NOT_FOUND;
     }
     bool may = e->target == 0 ? s->status == STREAM_ACTIVE : s->target == e->target && s->status == STREAM_UPDATING;
+    if (!may && e->target == 0) {
+        return SLUICE_E_NOT_ACTIVE;
+    }
     if (!may || s->n_reshards >= RESHARDS_MAX || e->replicas != s->replicas) {
         return SLUICE_E_CONFLICT;
     }
@@ -177,7 +180,7 @@ void machine_reshard_target(struct controller_machine *m, const struct controlle
         return;
     }
     if (s->status != STREAM_ACTIVE) {
-        r->code = SLUICE_E_CONFLICT;
+        r->code = SLUICE_E_NOT_ACTIVE;
         return;
     }
     uint64_t open = reshard_open_count(s);

@@ -188,6 +188,8 @@ static const char *kind_name(unsigned kind)
         return "ping";
     case FRAME_TRANSFER:
         return "transfer";
+    case FRAME_STREAM_RESHARD:
+        return "stream_reshard";
     case FRAME_FORWARD:
         return "forward";
     case FRAME_REPORT:
