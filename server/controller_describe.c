@@ -78,7 +78,7 @@ static void free_shards(struct shard_infos *x)
     free(x->children);
 }
 
-static void fill_stream(Sluice__StreamInfo *info, const struct map_stream *s)
+static void fill_stream(Sluice__StreamInfo *info, const struct cluster_map *map, const struct map_stream *s)
 {
     sluice__stream_info__init(info);
     info->name = (char *)s->name;
@@ -93,6 +93,7 @@ static void fill_stream(Sluice__StreamInfo *info, const struct map_stream *s)
     info->settings_version = s->settings.version;
     info->shard_count = s->n_open;
     info->target_shards = s->target;
+    info->map_version = map->version;
 }
 
 void controller_fill_nodes(const struct cluster_map *map, struct node_infos *x)
@@ -129,7 +130,7 @@ void call_describe(struct call *call, const struct map_stream *s, uint8_t kind)
     struct shard_infos shards = {0};
     struct node_infos *nodes = xcalloc(1, sizeof *nodes);
     if (s != NULL) {
-        fill_stream(&info, s);
+        fill_stream(&info, call->c->map, s);
         info.n_shards = fill_shards(call->c, s, &shards);
         info.shards = shards.list;
         reply.stream = &info;
@@ -164,7 +165,7 @@ static void read_list(struct call *call)
             reply.more = true;
             break;
         }
-        fill_stream(&infos[reply.n_streams], s);
+        fill_stream(&infos[reply.n_streams], map, s);
         list[reply.n_streams] = &infos[reply.n_streams];
         reply.n_streams++;
     }
