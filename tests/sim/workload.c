@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #define MS 1000000ull
-enum { SHARDS_MAX = 2048, SHARDS_OPEN_MAX = 10, PRODUCERS = 4, OPEN_MAX = 2048, KEYS = 1000 };
+enum { SHARDS_MAX = 2048, SHARDS_OPEN_MAX = 10, PRODUCERS = 4, OPEN_MAX = 2048 };
 
 struct producer {
     struct workload *workload;
@@ -72,6 +72,9 @@ static struct sluice_client *connect_client(struct workload *l, struct env *env)
 
 /* ---- producers ---- */
 
+static uint64_t keys(const struct workload *l) { return l->world->options.profile->keys != 0 ? l->world->options.profile->keys : 1000; }
+static uint64_t some_key(struct workload *l) { return 1 + env_random_below(l->producer_env, keys(l)); }
+
 static int key_text(uint64_t key, char text[32]) { return snprintf(text, 32, "k%llu", (unsigned long long)key); }
 
 static void hash_of_key(uint64_t key, struct hash128 *out)
@@ -108,7 +111,7 @@ static void put_one(struct producer *p)
     memset(data, (int)(value & 0xff), 4096);
     memcpy(data, &value, sizeof value);
     char key[32];
-    uint64_t number = 1 + env_random_below(l->producer_env, KEYS);
+    uint64_t number = some_key(l);
     int key_len = key_text(number, key);
     size_t len = 8 + env_random_below(l->producer_env, env_random_below(l->producer_env, 20) == 0 ? 4000 : 200);
     if (l->world->options.profile->record_bytes != 0) {
@@ -235,14 +238,14 @@ static void choose_reshard(struct workload *l, const Sluice__StreamInfo *info)
     m.name = (char *)"s";
     size_t i = env_random_below(l->producer_env, n);
     uint64_t what = env_random_below(l->producer_env, 8);
-    if (what == 0) {
+    if (what < 3) {
         m.kind = SLUICE__STREAM_RESHARD__KIND__COUNT;
         m.target = (uint32_t)min_u64((n + 1) / 2 + env_random_below(l->producer_env, 2 * n - (n + 1) / 2 + 1), SHARDS_OPEN_MAX);
     } else if (n == 1 || (n < SHARDS_OPEN_MAX && what % 2 == 0)) {
         m.kind = SLUICE__STREAM_RESHARD__KIND__SPLIT;
         m.shard = open[i]->shard;
-        if (what < 4) { /* at the hash of a key, which may lie elsewhere: then it is refused */
-            hash_of_key(1 + env_random_below(l->producer_env, KEYS), &at);
+        if (what == 4) { /* at the hash of a key, which may lie elsewhere: then it is refused */
+            hash_of_key(some_key(l), &at);
             m.hash = (ProtobufCBinaryData){.len = 16, .data = at.b};
         }
     } else {
@@ -468,6 +471,18 @@ bool workload_drained(const struct workload *l) { return l->n_open == 0; }
 bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end) { return end == 0 || l->readers[shard].next >= end; }
 uint64_t workload_read_to(const struct workload *l, uint32_t shard) { return l->readers[shard].next; }
 uint64_t workload_last_ack(const struct workload *l, uint32_t shard) { return l->last_ack[shard]; }
+
+bool workload_has_key(const struct workload *l, const struct hash128 *first, const struct hash128 *last)
+{
+    for (uint64_t key = 1; key <= keys(l); key++) {
+        struct hash128 hash;
+        hash_of_key(key, &hash);
+        if (hash_compare(first, &hash) <= 0 && hash_compare(&hash, last) <= 0) {
+            return true;
+        }
+    }
+    return false;
+}
 
 void workload_told_children(struct workload *l, const struct map_stream *s)
 {

@@ -47,6 +47,7 @@ struct world_profile {
     unsigned replicas, controller_nodes;
     struct sim_range sync_ns, write_ns, delay_ns; /* of a healthy disk, of a calm network */
     uint64_t queued_max;                  /* bytes that a node may have queued to its peers */
+    unsigned keys;                        /* how many partition keys there are; 0: 1000 */
     unsigned reshard_ms;                  /* a split, merge or change of the number of shards about every so often; 0: none */
 };
 const struct world_profile *profile_find(const char *name); /* NULL: unknown */
@@ -130,6 +131,7 @@ bool workload_drained(const struct workload *l);                      /* every p
 bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end); /* its reader got everything below end */
 uint64_t workload_read_to(const struct workload *l, uint32_t shard); /* next offset of the shard's reader */
 uint64_t workload_last_ack(const struct workload *l, uint32_t shard); /* ns of the last acknowledgement; 0: none */
+bool workload_has_key(const struct workload *l, const struct hash128 *first, const struct hash128 *last); /* some record's key lies there */
 void workload_told_children(struct workload *l, const struct map_stream *s); /* what readers were told of children, against the truth */
 void workload_drain(struct workload *l, unsigned node, bool on);      /* asks the cluster to drain a node, or to use it again */
 void workload_finish(struct workload *l);                             /* writes what is still open into the history as unknown */
