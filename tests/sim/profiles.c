@@ -20,6 +20,8 @@ static const struct world_profile profiles[] = {
     {.name = "reshard", .text = "splits and merges all the time, nodes that die or are cut off at every step of them",
      .faults = DEATHS | FAULT_POWER_ALL | APART | FAULT_STOP | FAULT_PAUSE, .nodes = 3, .shards = 3, .operations = 100, .tick_ms = 20, .tick_spread_ms = 500, .restart_ms = 600,
      .keys = 16, .reshard_ms = 250},
+    {.name = "reshard-cut", .text = "splits and merges while leaders of parents do not hear of them: links are cut one way; few keys, many writes",
+     .faults = FAULT_CUT, .fixed = true, .nodes = 3, .shards = 4, .operations = 400, .tick_ms = 50, .tick_spread_ms = 300, .keys = 6, .reshard_ms = 300},
     {.name = "full-disk", .text = "disks that are nearly full, much data",
      .faults = FAULT_NOSPACE | FAULT_KILL | APART, .nodes = 3, .shards = 2, .operations = 300},
     {.name = "installs", .text = "snapshots every few entries, nodes that lose their disks, slow disks, leaders that die",
