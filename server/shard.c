@@ -64,6 +64,7 @@ static void sink_apply(void *arg, uint64_t index, uint64_t term, const void *dat
         lane_status_changed(s->lane);
     }
     if (effects & SHARD_EFFECT_CLOSE) {
+        s->lane->metrics.closed_total += s->ready;
         s->close_in_flight = true;
         shard_put_closed(s);
         shard_fetch_wake(s);
