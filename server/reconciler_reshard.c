@@ -12,7 +12,7 @@
 
 #include "server/reshard_plan.h"
 
-enum { PATIENCE_MS = 30000, IMPATIENCE_MS = 1000, BEGINS_MAX = 16 };
+enum { PATIENCE_MS = 10000, IMPATIENCE_MS = 1000, BEGINS_MAX = 16 };
 
 static void propose_step(struct controller *c, const struct map_stream *s, enum reshard_step step, uint64_t reshard, const struct map_shard *of)
 {

@@ -22,6 +22,8 @@ static const struct world_profile profiles[] = {
      .keys = 16, .reshard_ms = 250},
     {.name = "reshard-cut", .text = "splits and merges while leaders of parents do not hear of them: links are cut one way; few keys, many writes",
      .faults = FAULT_CUT, .fixed = true, .nodes = 3, .shards = 4, .operations = 400, .tick_ms = 50, .tick_spread_ms = 300, .keys = 6, .reshard_ms = 300},
+    {.name = "reshard-moves", .text = "splits and merges while replicas move between five nodes that die, lose their disks and are cut off",
+     .faults = FAULT_DRAIN | FAULT_WIPE | FAULT_KILL | APART, .nodes = 5, .shards = 3, .snapshot_bytes = 2 << 10, .trailing_bytes = 512, .reshard_ms = 500},
     {.name = "full-disk", .text = "disks that are nearly full, much data",
      .faults = FAULT_NOSPACE | FAULT_KILL | APART, .nodes = 3, .shards = 2, .operations = 300},
     {.name = "installs", .text = "snapshots every few entries, nodes that lose their disks, slow disks, leaders that die",
