@@ -127,6 +127,7 @@ struct stream {
     unsigned refs;
     bool known;
     uint8_t id[16];
+    uint64_t map_version; /* what is older is not taken: a shard that is closed stays closed */
     struct shard *shards; /* by id */
     size_t n_shards;
     struct stream_watch *watches, *todo; /* todo: not yet told of the present outcome */

@@ -134,6 +134,11 @@ static const char *map_take(struct stream *s, const Sluice__StreamReply *reply)
         }
     }
     bool same = s->known && memcmp(s->id, info->id.data, sizeof s->id) == 0;
+    if (same && info->map_version < s->map_version) {
+        /* From a node that lags behind. Taken, it would open a shard again that was split or merged, and a producer would begin to number its batches anew there. */
+        return NULL;
+    }
+    s->map_version = info->map_version;
     struct shard *shards = xcalloc(info->n_shards + 1, sizeof *shards);
     for (size_t i = 0; i < info->n_shards; i++) {
         const Sluice__ShardInfo *from = info->shards[i];

@@ -486,6 +486,9 @@ static void producer_tick(struct env_timer *t)
     for (uint32_t i = 0; i < p->n_lanes && !p->closing && p->error == 0; i++) {
         lane_check(p->lanes[i], now);
     }
+    if (!p->closing && p->error == 0 && p->open && p->closed_lanes > 0) {
+        producer_reroute(p); /* a lane whose shard is closed, too, had something on its way when the map came: by now it may be answered */
+    }
     if (!p->closing && p->outstanding > 0) {
         p->ticking = true;
         env_timer_start_ms(&p->tick, TICK_MS);

@@ -13,7 +13,8 @@
 enum {
     MAX_BYTES_DEFAULT = 1 << 20, WAIT_MS_DEFAULT = 5000, WAIT_MS_MAX = 60000,
     PAUSE_MIN_MS = 5, PAUSE_BASE_MS = 20, PAUSE_CAP_MS = 200,
-    DAMAGE_MAX = 8 /* answers with damage in a row, over all replicas, before the reader gives up */
+    DAMAGE_MAX = 8, /* answers with damage in a row, over all replicas, before the reader gives up */
+    MAP_TRIES = 20  /* maps without the shard; each is another node's or 50 ms newer */
 };
 
 enum reader_state { READER_MAP, READER_END, READER_POSITION, READER_FETCH, READER_ENDED };
@@ -48,6 +49,7 @@ struct sluice_reader {
     unsigned n_chunks;
     struct batch_record *records;
     uint32_t records_cap;
+    unsigned map_tries;      /* maps that did not have the shard */
     void *scratch;
     size_t scratch_size;
     struct env_timer timer;
@@ -466,8 +468,12 @@ static void reader_step(struct sluice_reader *r)
         }
         memcpy(r->stream_id, r->stream->id, sizeof r->stream_id);
         r->good_ns = env_now_ns(r->client->env);
-        if (stream_shard(r->stream, r->shard) == NULL) {
-            reader_end(r, SLUICE_E_NOT_FOUND, "no such shard");
+        if (stream_shard(r->stream, r->shard) == NULL) { /* or it is newer than this map, and than those of some nodes */
+            if (r->map_tries++ == MAP_TRIES) {
+                reader_end(r, SLUICE_E_NOT_FOUND, "no such shard");
+            } else {
+                stream_refresh(r->stream);
+            }
             return;
         }
         r->state = r->options.no_follow ? READER_END : READER_POSITION;

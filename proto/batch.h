@@ -146,5 +146,13 @@ void hash_to_decimal(const struct hash128 *h, char text[40]);
 bool hash_from_decimal(const char *text, struct hash128 *out);
 /* Range i of n equal ranges: width floor(2^128 / n), the last one ends at 2^128 - 1. */
 void hash_range(uint32_t i, uint32_t n, struct hash128 *first, struct hash128 *last);
+/* Which of them holds the key. */
+uint32_t hash_range_of(const struct hash128 *h, uint32_t n);
+/* One below; h must not be 0. */
+void hash_before(const struct hash128 *h, struct hash128 *out);
+/* b is a + 1. */
+bool hash_follows(const struct hash128 *a, const struct hash128 *b);
+/* The key that halves a range: the first one of its upper half. */
+void hash_middle(const struct hash128 *first, const struct hash128 *last, struct hash128 *out);
 
 #endif

@@ -43,7 +43,8 @@
     X(INTERNAL, 30, UNKNOWN, SAME_UNKNOWN, "internal error") \
     X(AHEAD, 31, REJECTED, ELSEWHERE, "the position lies beyond what this replica has") \
     X(MEMORY, 32, REJECTED, SAME, "the node's memory budget is used up") \
-    X(OLDER_COPY, 33, REJECTED, NEVER, "the node's disk is an older copy of itself")
+    X(OLDER_COPY, 33, REJECTED, NEVER, "the node's disk is an older copy of itself") \
+    X(NOT_ACTIVE, 34, REJECTED, NEVER, "the stream is not active: it is being created or changed")
 
 enum sluice_error {
 #define X(name, value, outcome, retry, text) SLUICE_E_##name = value,

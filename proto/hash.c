@@ -113,3 +113,35 @@ void hash_range(uint32_t i, uint32_t n, struct hash128 *first, struct hash128 *l
     hash_from_u128(width * i, first);
     hash_from_u128(i == n - 1 ? U128_MAX : width * (i + 1) - 1, last);
 }
+
+uint32_t hash_range_of(const struct hash128 *h, uint32_t n)
+{
+    sluice_assert(n > 0);
+    u128 width = U128_MAX / n + (U128_MAX % n == n - 1 ? 1 : 0);
+    if (n == 1) {
+        return 0;
+    }
+    u128 i = hash_to_u128(h) / width;
+    return i < n ? (uint32_t)i : n - 1; /* what the division left over belongs to the last one */
+}
+
+void hash_before(const struct hash128 *h, struct hash128 *out)
+{
+    u128 v = hash_to_u128(h);
+    sluice_assert(v > 0);
+    hash_from_u128(v - 1, out);
+}
+
+bool hash_follows(const struct hash128 *a, const struct hash128 *b)
+{
+    u128 v = hash_to_u128(b);
+    return v > 0 && hash_to_u128(a) == v - 1;
+}
+
+void hash_middle(const struct hash128 *first, const struct hash128 *last, struct hash128 *out)
+{
+    u128 a = hash_to_u128(first);
+    u128 b = hash_to_u128(last);
+    sluice_assert(a <= b);
+    hash_from_u128(a + (b - a) / 2 + (a < b), out);
+}

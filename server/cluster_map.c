@@ -45,10 +45,10 @@ void cluster_map_finish(struct cluster_map *m)
         s->n_open = 0;
         for (unsigned k = 0; k < s->n_shards; k++) {
             struct map_shard *shard = &s->shards[k];
-            sluice_assert(shard->shard == k);
+            sluice_assert(k == 0 || shard->shard > s->shards[k - 1].shard);
             shard->stream = s;
             id_table_put(&x->groups, shard->group, shard);
-            if (!shard->closed) {
+            if (!shard->closed && !shard->coming) {
                 s->open[s->n_open++] = shard;
             }
         }
@@ -78,6 +78,7 @@ void cluster_map_unref(struct cluster_map *m)
     }
     for (unsigned i = 0; i < m->n_streams; i++) {
         free(m->streams[i].shards);
+        free(m->streams[i].reshards);
         free(m->streams[i].open);
     }
     free(m->streams);
@@ -138,6 +139,21 @@ const struct map_node *cluster_map_node(const struct cluster_map *m, uint32_t id
         }
     }
     return NULL;
+}
+
+struct map_shard *cluster_map_shard(const struct map_stream *s, uint32_t shard)
+{
+    unsigned low = 0;
+    unsigned high = s->n_shards;
+    while (low < high) {
+        unsigned middle = low + (high - low) / 2;
+        if (s->shards[middle].shard < shard) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < s->n_shards && s->shards[low].shard == shard ? &s->shards[low] : NULL;
 }
 
 const struct map_shard *cluster_map_route(const struct map_stream *s, const struct hash128 *key)

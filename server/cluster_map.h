@@ -12,7 +12,7 @@
 
 #include "proto/batch.h"
 
-enum { REPLICAS_MAX = 7, PARENTS_MAX = 2, NODES_MAX = 64, NAME_MAX_LEN = 128, CONTROLLER_GROUP = 1 };
+enum { REPLICAS_MAX = 7, PARENTS_MAX = 2, CHILDREN_MAX = 2, NODES_MAX = 64, NAME_MAX_LEN = 128, CONTROLLER_GROUP = 1 };
 
 enum node_state { NODE_ALIVE, NODE_DEAD, NODE_DRAINING, NODE_REMOVED, NODE_JOINING };
 
@@ -46,15 +46,31 @@ struct map_shard {
     uint32_t shard;          /* number within the stream */
     const struct map_stream *stream;
     struct hash128 first, last;
-    uint32_t parents[PARENTS_MAX];
-    unsigned n_parents;
-    bool closed;
+    uint32_t parents[PARENTS_MAX], children[CHILDREN_MAX]; /* children: once decided. Parents may have vanished since */
+    unsigned n_parents, n_children;
+    /* A child: coming (prepared, undecided: nobody is told of it) -> decided: it has its keys -> opened: its log says that it takes batches.
+     * A parent: closed: its children are decided and have its keys -> ended: its log says that it takes no more. */
+    bool coming, opened, closed, ended;
+    uint64_t ended_offset, ended_ms; /* of the parent's end: offset after its last record, time of its log */
+    uint64_t reshard;        /* the one it takes part in; 0: none */
     uint64_t created_s;      /* for sequence numbers: above its parents' */
     struct map_replica replicas[REPLICAS_MAX];
     unsigned n_replicas;
     uint32_t preferred_leader; /* node id */
     uint32_t generation;       /* highest generation ever issued for this group */
 };
+
+/* A split (one parent, two children) or a merge (two parents, one child) on its way. Before it is decided it can only be undone, after that only go forward (rule F29). */
+struct map_reshard {
+    uint64_t id;             /* the group of its first child: given once for ever */
+    uint64_t began_ms;       /* by the controller's log */
+    bool decided;
+    unsigned n_parents, n_children;
+    uint32_t parents[PARENTS_MAX], children[CHILDREN_MAX];
+};
+
+enum { RESHARDS_MAX = 64, SCALINGS_MAX = 10 }; /* per stream: at a time; changes of the number of shards within SCALINGS_WINDOW_MS */
+#define SCALINGS_WINDOW_MS 86400000u
 
 enum stream_status { STREAM_CREATING, STREAM_ACTIVE, STREAM_UPDATING, STREAM_DELETING };
 struct stream_settings {
@@ -72,10 +88,16 @@ struct map_stream {
     uint32_t replicas;
     bool on_demand;
     struct stream_settings settings;
-    struct map_shard *shards; /* by shard number */
+    struct map_shard *shards; /* by shard number; numbers are given once, so there may be gaps */
     unsigned n_shards;
+    uint32_t next_shard;     /* number of the next one */
+    uint32_t target;         /* a change of the number of open shards is on its way to this one; 0: none */
+    uint64_t scaled_ms[SCALINGS_MAX]; /* when the last ones began, oldest first */
+    unsigned n_scaled;
+    struct map_reshard *reshards;
+    unsigned n_reshards;
     uint8_t request_id[16];  /* of its creation */
-    const struct map_shard **open; /* open shards by first hash key: for cluster_map_route() */
+    const struct map_shard **open; /* open shards by first hash key: together they hold every key once. For cluster_map_route() */
     unsigned n_open;
 };
 
@@ -110,6 +132,8 @@ enum replica_verdict { REPLICA_KEEP, REPLICA_WAIT, REPLICA_REMOVE, REPLICA_REPLA
 enum replica_verdict cluster_map_verdict(const struct cluster_map *m, uint64_t group, uint32_t node, uint32_t generation, const struct map_replica **want);
 /* The replica of a shard that `node` should run (the highest generation, if it has several), or NULL. */
 const struct map_replica *cluster_map_replica(const struct map_shard *s, uint32_t node);
+/* By number; NULL: there is none of that number (any more). */
+struct map_shard *cluster_map_shard(const struct map_stream *s, uint32_t shard);
 /* The open shard that holds a hash key; NULL while none does. */
 const struct map_shard *cluster_map_route(const struct map_stream *s, const struct hash128 *key);
 

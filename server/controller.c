@@ -123,6 +123,7 @@ static int sink_restore(void *arg, const void *data, uint32_t len, bool local)
     }
     controller_machine_free(c->machine);
     c->machine = m;
+    controller_machine_disable(m, c->settings->test_disable_server);
     machine_changed(c);
     return 0;
 }
@@ -258,6 +259,7 @@ int controller_open(struct controller **out, const struct controller_options *o,
     c->settings = node_settings(o->node);
     c->self = node_id(o->node);
     c->machine = controller_machine_new();
+    controller_machine_disable(c->machine, c->settings->test_disable_server);
     c->n_first = n_first;
     if (n_first > 0) {
         memcpy(c->first_nodes, first_nodes, n_first * sizeof *first_nodes);

@@ -43,6 +43,8 @@ struct replica_status {
     struct group_peer peers[REPLICAS_MAX + 2]; /* leader only */
     unsigned n_peers;
     uint64_t write_bytes_per_s;
+    bool opened, closed, expired; /* shard.h */
+    uint64_t next_offset, log_time_ms; /* if closed */
 };
 
 /* Gathering: the node calls controller_replicas_changed() when the role, term or leader of any of its replicas changed, so that
@@ -64,7 +66,7 @@ uint32_t controller_leader_node(const struct controller *c);
 typedef void (*control_reply)(void *arg, void *frame, size_t len);
 void controller_request(struct controller *c, uint8_t kind, uint64_t correlation, const void *message, size_t len, bool from_peer, control_reply reply, void *arg);
 /* Counts for metrics: shards whose leader is unknown / with fewer live replicas than wanted. Exact on the controller's leader (is_leader true), else 0. */
-struct controller_stats { uint64_t streams, shards, leaderless, under_replicated, nodes, nodes_alive; bool is_leader; };
+struct controller_stats { uint64_t streams, shards, reshards, leaderless, under_replicated, nodes, nodes_alive; bool is_leader; };
 void controller_stats(const struct controller *c, struct controller_stats *out);
 
 #endif

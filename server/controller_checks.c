@@ -102,6 +102,28 @@ static int normalize_update(struct controller *c, const void *message, size_t le
     return code;
 }
 
+static int normalize_reshard(struct controller *c, const void *message, size_t len, uint8_t **out, size_t *out_len, const char **why)
+{
+    NORMALIZE_BEGIN(stream_reshard, StreamReshard)
+    struct completion x;
+    int code = complete(c, &x, &m->request_id, &m->account, why);
+    if (code == SLUICE_E_OK && (unsigned)m->kind > SLUICE__STREAM_RESHARD__KIND__COUNT) {
+        *why = "unknown kind of reshard";
+        code = SLUICE_E_INVALID;
+    }
+    if (code == SLUICE_E_OK && m->hash.len != 0 && m->hash.len != 16) {
+        *why = "a hash key has 16 bytes";
+        code = SLUICE_E_INVALID;
+    }
+    if (code == SLUICE_E_OK) {
+        repack(m, out, out_len);
+    }
+    m->request_id = x.old_id;
+    m->account = x.old_account;
+    sluice__stream_reshard__free_unpacked(m, NULL);
+    return code;
+}
+
 static int normalize_delete(struct controller *c, const void *message, size_t len, uint8_t **out, size_t *out_len, const char **why)
 {
     NORMALIZE_BEGIN(stream_delete, StreamDelete)
@@ -143,6 +165,8 @@ int call_normalize(struct controller *c, uint8_t kind, const void *message, size
         return normalize_create(c, message, len, out, out_len, why);
     case FRAME_STREAM_UPDATE:
         return normalize_update(c, message, len, out, out_len, why);
+    case FRAME_STREAM_RESHARD:
+        return normalize_reshard(c, message, len, out, out_len, why);
     case FRAME_STREAM_DELETE:
         return normalize_delete(c, message, len, out, out_len, why);
     case FRAME_STREAM_LIST:

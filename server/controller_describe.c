@@ -27,15 +27,20 @@ static uint64_t shard_term(const struct controller *c, uint64_t group)
 /* Memory behind one answer's shards, in one piece each. */
 struct shard_infos { Sluice__ShardInfo *infos, **list; uint32_t *replicas, *parents, *children; };
 
-static void fill_shards(const struct controller *c, const struct map_stream *s, struct shard_infos *x)
+/* Returns how many. */
+static size_t fill_shards(const struct controller *c, const struct map_stream *s, struct shard_infos *x)
 {
+    size_t n = 0;
     x->infos = xcalloc(s->n_shards, sizeof *x->infos);
     x->list = xcalloc(s->n_shards, sizeof *x->list);
     x->replicas = xcalloc((size_t)s->n_shards * REPLICAS_MAX, sizeof *x->replicas);
     x->parents = xcalloc((size_t)s->n_shards * PARENTS_MAX, sizeof *x->parents);
-    x->children = xcalloc((size_t)s->n_shards * PARENTS_MAX, sizeof *x->children);
+    x->children = xcalloc((size_t)s->n_shards * CHILDREN_MAX, sizeof *x->children);
     for (unsigned i = 0; i < s->n_shards; i++) {
         const struct map_shard *shard = &s->shards[i];
+        if (shard->coming) {
+            continue; /* it may be undone */
+        }
         Sluice__ShardInfo *info = &x->infos[i];
         sluice__shard_info__init(info);
         info->shard = shard->shard;
@@ -53,16 +58,15 @@ static void fill_shards(const struct controller *c, const struct map_stream *s, 
         }
         info->parents = &x->parents[i * PARENTS_MAX];
         info->n_parents = shard->n_parents;
-        info->children = &x->children[i * PARENTS_MAX]; /* a split has two, a merge one */
-        for (unsigned k = 0; k < shard->n_parents; k++) {
-            info->parents[k] = shard->parents[k];
-            Sluice__ShardInfo *parent = shard->parents[k] < i ? &x->infos[shard->parents[k]] : NULL;
-            if (parent != NULL && parent->n_children < PARENTS_MAX) {
-                parent->children[parent->n_children++] = shard->shard;
-            }
-        }
-        x->list[i] = info;
+        memcpy(info->parents, shard->parents, shard->n_parents * sizeof info->parents[0]);
+        info->children = &x->children[i * CHILDREN_MAX];
+        info->n_children = shard->n_children;
+        memcpy(info->children, shard->children, shard->n_children * sizeof info->children[0]);
+        info->ended_offset = shard->ended_offset;
+        info->ended_ms = shard->ended_ms;
+        x->list[n++] = info;
     }
+    return n;
 }
 
 static void free_shards(struct shard_infos *x)
@@ -74,7 +78,7 @@ static void free_shards(struct shard_infos *x)
     free(x->children);
 }
 
-static void fill_stream(Sluice__StreamInfo *info, const struct map_stream *s)
+static void fill_stream(Sluice__StreamInfo *info, const struct cluster_map *map, const struct map_stream *s)
 {
     sluice__stream_info__init(info);
     info->name = (char *)s->name;
@@ -88,6 +92,8 @@ static void fill_stream(Sluice__StreamInfo *info, const struct map_stream *s)
     info->on_demand = s->on_demand;
     info->settings_version = s->settings.version;
     info->shard_count = s->n_open;
+    info->target_shards = s->target;
+    info->map_version = map->version;
 }
 
 void controller_fill_nodes(const struct cluster_map *map, struct node_infos *x)
@@ -124,9 +130,8 @@ void call_describe(struct call *call, const struct map_stream *s, uint8_t kind)
     struct shard_infos shards = {0};
     struct node_infos *nodes = xcalloc(1, sizeof *nodes);
     if (s != NULL) {
-        fill_stream(&info, s);
-        fill_shards(call->c, s, &shards);
-        info.n_shards = s->n_shards;
+        fill_stream(&info, call->c->map, s);
+        info.n_shards = fill_shards(call->c, s, &shards);
         info.shards = shards.list;
         reply.stream = &info;
     }
@@ -160,7 +165,7 @@ static void read_list(struct call *call)
             reply.more = true;
             break;
         }
-        fill_stream(&infos[reply.n_streams], s);
+        fill_stream(&infos[reply.n_streams], map, s);
         list[reply.n_streams] = &infos[reply.n_streams];
         reply.n_streams++;
     }

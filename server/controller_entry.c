@@ -101,6 +101,31 @@ void controller_entry_encode(const struct controller_entry *e, struct out_buffer
             out_u32(out, e->voters[i]);
         }
         break;
+    case CONTROLLER_RESHARD_BEGIN:
+        out_bytes(out, e->stream_id, 16);
+        out_u32(out, e->target);
+        out_u8(out, (uint8_t)e->n_parents);
+        for (uint32_t i = 0; i < e->n_parents; i++) {
+            out_u32(out, e->parents[i]);
+        }
+        out_bytes(out, e->at.b, 16);
+        out_u32(out, e->replicas);
+        for (uint32_t i = 0; i < reshard_children(e->n_parents) * e->replicas; i++) {
+            out_u16(out, (uint16_t)e->placement[i]);
+        }
+        break;
+    case CONTROLLER_RESHARD_TARGET:
+        out_bytes(out, e->stream_id, 16);
+        out_u32(out, e->target);
+        break;
+    case CONTROLLER_RESHARD_STEP:
+        out_bytes(out, e->stream_id, 16);
+        out_u8(out, (uint8_t)e->step);
+        out_u64(out, e->reshard);
+        out_u32(out, e->shard);
+        out_u64(out, e->offset);
+        out_u64(out, e->time_ms);
+        break;
     }
 }
 
@@ -151,6 +176,32 @@ static void decode_voters(struct controller_entry *e, struct cursor *c)
     }
     for (uint32_t i = 0; i < e->n_voters; i++) {
         e->voters[i] = cursor_u32(c);
+    }
+}
+
+static void decode_reshard(struct controller_entry *e, struct cursor *c)
+{
+    cursor_bytes(c, e->stream_id, 16);
+    e->target = cursor_u32(c);
+    e->n_parents = cursor_u8(c);
+    if (e->n_parents == 0 || e->n_parents > PARENTS_MAX) {
+        e->n_parents = 0;
+        c->bad = true;
+        return;
+    }
+    for (uint32_t i = 0; i < e->n_parents; i++) {
+        e->parents[i] = cursor_u32(c);
+    }
+    cursor_bytes(c, e->at.b, 16);
+    e->shards = reshard_children(e->n_parents);
+    e->replicas = cursor_u32(c);
+    if (c->bad || e->replicas == 0 || e->replicas > STREAM_REPLICAS_MAX || c->left != (size_t)e->shards * e->replicas * 2) {
+        c->bad = true;
+        return;
+    }
+    e->placement = xcalloc((size_t)e->shards * e->replicas, sizeof *e->placement);
+    for (uint32_t i = 0; i < e->shards * e->replicas; i++) {
+        e->placement[i] = cursor_u16(c);
     }
 }
 
@@ -205,6 +256,22 @@ static void decode_body(struct controller_entry *e, struct cursor *c)
     case CONTROLLER_VOTERS:
         decode_voters(e, c);
         break;
+    case CONTROLLER_RESHARD_BEGIN:
+        decode_reshard(e, c);
+        break;
+    case CONTROLLER_RESHARD_TARGET:
+        cursor_bytes(c, e->stream_id, 16);
+        e->target = cursor_u32(c);
+        break;
+    case CONTROLLER_RESHARD_STEP:
+        cursor_bytes(c, e->stream_id, 16);
+        e->step = cursor_u8(c);
+        c->bad |= e->step > RESHARD_STEP_GONE;
+        e->reshard = cursor_u64(c);
+        e->shard = cursor_u32(c);
+        e->offset = cursor_u64(c);
+        e->time_ms = cursor_u64(c);
+        break;
     }
 }
 
@@ -223,7 +290,7 @@ int controller_entry_decode(struct controller_entry *e, const void *data, size_t
     if (version != CONTROLLER_ENTRY_VERSION) {
         return SLUICE_E_VERSION;
     }
-    if (kind < CONTROLLER_INIT || kind > CONTROLLER_VOTERS) {
+    if (kind < CONTROLLER_INIT || kind > CONTROLLER_RESHARD_STEP) {
         return SLUICE_E_NOT_SUPPORTED;
     }
     e->kind = kind;

@@ -15,6 +15,10 @@
  *   REPLICA          u64 group | u8 op | u32 node | u32 generation | u32 to_node
  *   PREFERRED        u64 group | u32 node
  *   VOTERS           u16 n | n * u32 node: the wanted voters of the controller group
+ *   RESHARD_BEGIN    16 B stream id | u32 target (of the change of the number of shards that it belongs to; 0: a request of its own) | u8 parents (1: split, 2: merge)
+ *                    | u32 each | 16 B first hash key of the upper child (split, else 0) | u32 replicas | children * replicas * u16 node
+ *   RESHARD_TARGET   16 B stream id | u32 target: open shards, all of the same width
+ *   RESHARD_STEP     16 B stream id | u8 step | u64 reshard | u32 shard | u64 offset | u64 time_ms
  *
  * Time and random choices ride in the entry; ids of groups and generations are given at apply from counters. */
 #ifndef SLUICE_CONTROLLER_ENTRY_H
@@ -32,7 +36,7 @@ enum { CONTROLLER_ENTRY_VERSION = 1, STREAM_SHARDS_MAX = 10000, STREAM_REPLICAS_
 enum controller_entry_kind {
     CONTROLLER_INIT = 64, CONTROLLER_NODE = 65, CONTROLLER_NODE_STATE = 66, CONTROLLER_NODE_LIFE = 67, CONTROLLER_STREAM_CREATE = 68,
     CONTROLLER_STREAM_ACTIVE = 69, CONTROLLER_STREAM_UPDATE = 70, CONTROLLER_STREAM_DELETE = 71, CONTROLLER_REPLICA = 72,
-    CONTROLLER_PREFERRED = 73, CONTROLLER_VOTERS = 74
+    CONTROLLER_PREFERRED = 73, CONTROLLER_VOTERS = 74, CONTROLLER_RESHARD_BEGIN = 75, CONTROLLER_RESHARD_TARGET = 76, CONTROLLER_RESHARD_STEP = 77
 };
 /* A blank disk counts from 1 again. Its new life must lie above every earlier one, also above those that ended before the controller heard of them: so a blank life
  * begins this far above the highest known incarnation. */
@@ -43,6 +47,14 @@ enum replica_op {
     REPLICA_OP_MOVE = 1,    /* a new replica joins on to_node; when it votes, (node, generation) leaves. node 0: only adds */
     REPLICA_OP_JOINED = 2,  /* (node, generation) votes now; what it replaces is leaving */
     REPLICA_OP_GONE = 3     /* (node, generation), which was leaving, is out of the configuration */
+};
+
+enum reshard_step {
+    RESHARD_STEP_UNDO = 0,   /* not decided: the children go */
+    RESHARD_STEP_DECIDE = 1, /* the point of no return (rule F29): the children have the keys, the parents close */
+    RESHARD_STEP_ENDED = 2,  /* the CLOSE entry of the parent `shard` is committed; it ended at (offset, time_ms) */
+    RESHARD_STEP_OPENED = 3, /* the OPEN entry of the child `shard` is committed */
+    RESHARD_STEP_GONE = 4    /* the closed shard `shard` has nothing left that its retention keeps */
 };
 
 struct controller_entry {
@@ -63,11 +75,17 @@ struct controller_entry {
     uint32_t shards, replicas, retention_hours, record_max;
     bool on_demand, limits_off, done;
     uint8_t limits;
-    uint32_t *placement;      /* malloc'ed by decode: shards * replicas node ids */
+    uint32_t *placement;      /* CREATE, RESHARD_BEGIN; malloc'ed by decode: shards * replicas node ids */
     /* REPLICA, PREFERRED */
     uint64_t group;
     enum replica_op op;
     uint32_t replica_node, replica_generation, to_node;
+    /* RESHARD_* */
+    uint32_t target, n_parents, parents[PARENTS_MAX];
+    struct hash128 at;
+    enum reshard_step step;
+    uint64_t reshard, offset, time_ms;
+    uint32_t shard;
     /* VOTERS */
     uint32_t voters[REPLICAS_MAX];
 };
@@ -77,6 +95,9 @@ void controller_entry_encode(const struct controller_entry *e, struct out_buffer
 /* 0; SLUICE_E_INVALID (malformed), _VERSION or _NOT_SUPPORTED (a kind from the future: the replica must stop). On 0 the arrays are the caller's: controller_entry_deinit(). */
 int controller_entry_decode(struct controller_entry *e, const void *data, size_t n);
 void controller_entry_deinit(struct controller_entry *e);
+
+/* How many children a reshard of so many parents has. */
+static inline uint32_t reshard_children(uint32_t parents) { return parents == 1 ? 2 : 1; }
 
 /* Shared with the snapshot. */
 void map_node_encode(const struct map_node *n, struct out_buffer *out);

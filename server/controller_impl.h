@@ -1,5 +1,5 @@
 /* controller_impl.h: the inside of struct controller, for its files: controller.c (group, machine, proposals, maps), controller_calls.c (requests and forwarding),
- * controller_checks.c, controller_requests.c (what each request does on the leader), controller_describe.c (answers), controller_status.c (what is alive), controller_reports.c (who runs what), reconciler.c and reconciler_shard.c. */
+ * controller_checks.c, controller_requests.c and controller_reshard.c (what each request does on the leader), controller_describe.c (answers), controller_status.c (what is alive), controller_reports.c (who runs what), reconciler.c, reconciler_shard.c and reconciler_reshard.c. */
 #ifndef SLUICE_CONTROLLER_IMPL_H
 #define SLUICE_CONTROLLER_IMPL_H
 
@@ -52,6 +52,8 @@ struct actual_group {
     struct group_peer peers[REPLICAS_MAX + 2];
     unsigned n_peers;
     uint64_t lost[LOST_MAX];    /* raft ids whose logs are lost, as their nodes say */
+    bool opened, closed, expired; /* what its log says: committed, so it stays true */
+    uint64_t ended_offset, ended_ms; /* if closed */
     /* work in progress */
     bool ordered;               /* an order is on its way */
     uint64_t order_after_ms;    /* none before this time: reports need to show what the last one did */
@@ -162,6 +164,12 @@ int call_normalize(struct controller *c, uint8_t kind, const void *message, size
 
 /* controller_requests.c: on the leader. */
 void call_lead(struct call *call);
+/* Proposes; `applied` goes on with what came of it, unless the call is retried or over. */
+void call_propose(struct call *call, struct controller_entry *e, void (*applied)(struct call *call, const struct controller_result *r));
+/* controller_reshard.c */
+void lead_reshard(struct call *call);
+/* Completes a RESHARD_BEGIN: where the children go. False: too few usable nodes. e->placement is malloc'ed in any case. */
+bool reshard_place(struct controller *c, const struct map_stream *s, struct controller_entry *e, struct placement_node *nodes, unsigned n_nodes);
 /* The nodes as placement sees them. up_only: only those that report. Returns how many are usable. */
 unsigned controller_placement(struct controller *c, struct placement_node *out, bool up_only);
 
@@ -201,6 +209,8 @@ bool reconciler_propose(struct controller *c, struct controller_entry *e);
 bool reconciler_order(struct controller *c, struct actual_group *a, int kind, uint64_t raft_id);
 /* Like it, for TRANSFER requests: done is called exactly once, later. */
 int controller_order(struct controller *c, uint32_t leader_node, uint64_t group, int kind, uint64_t raft_id, void (*done)(void *arg, int code), void *arg);
+/* reconciler_reshard.c: one step for each split or merge of the stream, and for what has expired. */
+void reconcile_reshards(struct controller *c, const struct map_stream *s, struct placement_node *nodes, unsigned n_nodes);
 /* reconciler_shard.c */
 void reconcile_shard(struct controller *c, const struct map_shard *s, struct placement_node *nodes, unsigned n_nodes);
 

@@ -1,5 +1,5 @@
 /* The controller's state machine: nodes, the controller group's own members, remembered requests; streams and replicas are in
- * controller_machine_streams.c, the snapshot in controller_snapshot.c. */
+ * controller_machine_streams.c, splits and merges in controller_machine_reshard.c, the snapshot in controller_snapshot.c. */
 #include "server/controller_machine_impl.h"
 
 #include <stdlib.h>
@@ -23,8 +23,7 @@ void controller_machine_free(struct controller_machine *m)
         return;
     }
     for (unsigned i = 0; i < m->n_streams; i++) {
-        free(m->streams[i]->shards);
-        free(m->streams[i]);
+        machine_stream_free(m->streams[i]);
     }
     free(m->streams);
     id_table_deinit(&m->groups);
@@ -280,6 +279,15 @@ static void dispatch(struct controller_machine *m, const struct controller_entry
     case CONTROLLER_VOTERS:
         apply_voters(m, e, r);
         break;
+    case CONTROLLER_RESHARD_BEGIN:
+        machine_reshard_begin(m, e, r);
+        break;
+    case CONTROLLER_RESHARD_TARGET:
+        machine_reshard_target(m, e, r);
+        break;
+    case CONTROLLER_RESHARD_STEP:
+        machine_reshard_step(m, e, r);
+        break;
     }
 }
 
@@ -305,6 +313,7 @@ int controller_machine_apply(struct controller_machine *m, uint64_t index, const
     return SLUICE_E_OK;
 }
 
+void controller_machine_disable(struct controller_machine *m, unsigned rules) { m->disabled = rules; }
 bool controller_machine_initialized(const struct controller_machine *m) { return m->initialized; }
 uint64_t controller_machine_time_ms(const struct controller_machine *m) { return m->time_ms; }
 
@@ -334,6 +343,10 @@ struct cluster_map *controller_machine_map(const struct controller_machine *m)
         map->streams[i] = *m->streams[i];
         map->streams[i].shards = xcalloc(m->streams[i]->n_shards, sizeof(struct map_shard));
         memcpy(map->streams[i].shards, m->streams[i]->shards, m->streams[i]->n_shards * sizeof(struct map_shard));
+        map->streams[i].reshards = xcalloc(m->streams[i]->n_reshards + 1, sizeof(struct map_reshard));
+        if (m->streams[i]->n_reshards > 0) {
+            memcpy(map->streams[i].reshards, m->streams[i]->reshards, m->streams[i]->n_reshards * sizeof(struct map_reshard));
+        }
     }
     cluster_map_finish(map);
     return map;

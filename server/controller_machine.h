@@ -30,6 +30,8 @@ void controller_machine_free(struct controller_machine *m);
 int controller_machine_apply(struct controller_machine *m, uint64_t index, const void *data, size_t n, struct controller_result *r);
 /* What applying would answer, without doing it: for checks before a proposal. */
 bool controller_machine_known_request(const struct controller_machine *m, const uint8_t request_id[16], struct controller_result *r);
+/* Simulator: switches rules off (enum server_rule). */
+void controller_machine_disable(struct controller_machine *m, unsigned rules);
 bool controller_machine_initialized(const struct controller_machine *m);
 /* Milliseconds: the highest time an entry carried. */
 uint64_t controller_machine_time_ms(const struct controller_machine *m);

@@ -1,4 +1,4 @@
-/* controller_machine_impl.h: the state behind controller_machine.h, for its own files (machine, streams, snapshot, tests). */
+/* controller_machine_impl.h: the state behind controller_machine.h, for its own files (machine, streams, reshard, snapshot, tests). */
 #ifndef SLUICE_CONTROLLER_MACHINE_IMPL_H
 #define SLUICE_CONTROLLER_MACHINE_IMPL_H
 
@@ -27,6 +27,7 @@ struct controller_machine {
     struct id_table groups;        /* group -> struct map_shard */
     struct machine_request requests[REQUESTS_REMEMBERED]; /* a ring */
     uint32_t n_requests, next_request;
+    unsigned disabled;             /* simulator: enum server_rule that are switched off; the same on every node */
 };
 
 /* controller_machine_streams.c */
@@ -36,11 +37,19 @@ void machine_stream_update(struct controller_machine *m, const struct controller
 void machine_stream_delete(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
 void machine_replica(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
 void machine_preferred(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+/* controller_machine_reshard.c */
+void machine_reshard_begin(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+void machine_reshard_target(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+void machine_reshard_step(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
 /* Every replica of a node whose disk is blank gets a new generation. */
 void machine_renew_replicas(struct controller_machine *m, uint32_t node);
 bool machine_node_has_replicas(const struct controller_machine *m, uint32_t node);
 /* Inserts a stream (taken over) in order and its shards into the table of groups. False if the name is taken or a group id is. */
 bool machine_stream_insert(struct controller_machine *m, struct map_stream *s);
+struct map_stream *machine_stream_by_id(const struct controller_machine *m, const uint8_t id[16]);
+/* e->placement: existing nodes, those of a shard all different. */
+bool machine_placement_ok(const struct controller_machine *m, const struct controller_entry *e);
+void machine_stream_free(struct map_stream *s);
 struct map_node *machine_node(const struct controller_machine *m, uint32_t id);
 
 #endif

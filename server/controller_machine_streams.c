@@ -39,6 +39,13 @@ static int compare_names(const struct map_stream *a, const char *account, const 
     return order != 0 ? order : strcmp(a->name, name);
 }
 
+void machine_stream_free(struct map_stream *s)
+{
+    free(s->shards);
+    free(s->reshards);
+    free(s);
+}
+
 static unsigned position(const struct controller_machine *m, const char *account, const char *name, bool *found)
 {
     unsigned low = 0;
@@ -55,7 +62,7 @@ static unsigned position(const struct controller_machine *m, const char *account
     return low;
 }
 
-static struct map_stream *machine_stream_by_id(const struct controller_machine *m, const uint8_t id[16])
+struct map_stream *machine_stream_by_id(const struct controller_machine *m, const uint8_t id[16])
 {
     for (unsigned i = 0; i < m->n_streams; i++) {
         if (memcmp(m->streams[i]->id, id, 16) == 0) {
@@ -89,7 +96,7 @@ bool machine_stream_insert(struct controller_machine *m, struct map_stream *s)
     return true;
 }
 
-static bool placement_ok(const struct controller_machine *m, const struct controller_entry *e)
+bool machine_placement_ok(const struct controller_machine *m, const struct controller_entry *e)
 {
     for (uint32_t i = 0; i < e->shards * e->replicas; i++) {
         const struct map_node *n = machine_node(m, e->placement[i]);
@@ -121,7 +128,7 @@ void machine_stream_create(struct controller_machine *m, const struct controller
         memcpy(r->stream_id, other->id, 16);
         return;
     }
-    if (!placement_ok(m, e) || machine_stream_by_id(m, e->stream_id) != NULL) {
+    if (!machine_placement_ok(m, e) || machine_stream_by_id(m, e->stream_id) != NULL) {
         r->code = SLUICE_E_CONFLICT;
         return;
     }
@@ -139,7 +146,7 @@ void machine_stream_create(struct controller_machine *m, const struct controller
     s->replicas = e->replicas;
     s->on_demand = e->on_demand;
     s->settings = (struct stream_settings){.version = 1, .retention_hours = e->retention_hours, .limits_off = e->limits_off, .record_max = e->record_max};
-    s->n_shards = e->shards;
+    s->n_shards = s->next_shard = e->shards;
     s->shards = xcalloc(e->shards, sizeof *s->shards);
     for (uint32_t i = 0; i < e->shards; i++) {
         struct map_shard *shard = &s->shards[i];
@@ -147,6 +154,7 @@ void machine_stream_create(struct controller_machine *m, const struct controller
         shard->shard = i;
         hash_range(i, e->shards, &shard->first, &shard->last);
         shard->created_s = m->time_ms / 1000;
+        shard->opened = true;
         shard->generation = 1;
         shard->n_replicas = e->replicas;
         for (uint32_t k = 0; k < e->replicas; k++) {
@@ -166,7 +174,9 @@ void machine_stream_active(struct controller_machine *m, const struct controller
         r->code = SLUICE_E_NOT_FOUND;
         return;
     }
-    s->status = STREAM_ACTIVE;
+    if (s->status == STREAM_CREATING) {
+        s->status = STREAM_ACTIVE;
+    }
 }
 
 void machine_stream_update(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r)
@@ -215,8 +225,7 @@ void machine_stream_delete(struct controller_machine *m, const struct controller
     m->n_shards -= s->n_shards;
     memmove(&m->streams[at], &m->streams[at + 1], (m->n_streams - at - 1) * sizeof *m->streams);
     m->n_streams--;
-    free(s->shards);
-    free(s);
+    machine_stream_free(s);
 }
 
 /* ---- replicas ---- */

@@ -51,8 +51,9 @@ static bool progress_matters(const struct controller *c, const struct replica_st
 static uintptr_t status_hash(const struct controller *c, const struct replica_status *r)
 {
     bool progress = progress_matters(c, r);
-    uint64_t words[8 + 4 * (REPLICAS_MAX + 2)] = {r->raft_id, r->term, (uint64_t)r->role, r->ready, r->joined, r->lost, progress ? r->last_index : 0};
-    unsigned n = 7;
+    uint64_t words[12 + 4 * (REPLICAS_MAX + 2)] = {r->raft_id, r->term, (uint64_t)r->role, r->ready, r->joined, r->lost, progress ? r->last_index : 0, r->opened, r->closed,
+                                                   r->expired};
+    unsigned n = 10;
     for (unsigned i = 0; i < r->n_peers && i < REPLICAS_MAX + 2; i++) {
         words[n++] = r->peers[i].raft_id;
         words[n++] = (uint64_t)((r->peers[i].voter ? 1 : 0) | (r->peers[i].standby ? 2 : 0) | (r->peers[i].recent ? 4 : 0));
@@ -82,6 +83,11 @@ static void add_replica(struct report *x, const struct replica_status *r)
     m->ready = r->ready;
     m->state = r->lost ? REPORT_LOST : !r->joined ? REPORT_JOINING : REPORT_RUNNING;
     m->write_bytes_per_s = r->write_bytes_per_s;
+    m->opened = r->opened;
+    m->closed = r->closed;
+    m->next_offset = r->next_offset;
+    m->log_time_ms = r->log_time_ms;
+    m->expired = r->expired;
     m->progress = &x->progress_list[x->n_progress];
     for (unsigned i = 0; r->role == GROUP_LEADER && i < r->n_peers; i++) {
         Sluice__ReplicaProgress *p = &x->progress[x->n_progress];
@@ -306,6 +312,17 @@ static void take_leader(struct controller *c, struct actual_group *a, uint32_t n
     a->last_index = r->last_index;
     a->commit_index = r->commit_index;
     a->seen = c->report_serial;
+    a->opened = a->opened || r->opened;
+    a->expired = r->expired;
+    if (r->closed && !a->closed) {
+        a->closed = true;
+        a->ended_offset = r->next_offset;
+        a->ended_ms = r->log_time_ms;
+    }
+    const struct map_shard *s = cluster_map_shard_by_group(c->map, a->group);
+    if (s != NULL && s->reshard != 0) {
+        c->rec.next_ms = 0; /* keys wait for it */
+    }
     a->n_peers = 0;
     for (size_t i = 0; i < r->n_progress && a->n_peers < ARRAY_LEN(a->peers); i++) {
         const Sluice__ReplicaProgress *p = r->progress[i];

@@ -25,7 +25,7 @@ static void lead_done(void *arg, int code, const struct controller_result *r)
     applied(call, r);
 }
 
-static void lead(struct call *call, struct controller_entry *e, void (*applied)(struct call *call, const struct controller_result *r))
+void call_propose(struct call *call, struct controller_entry *e, void (*applied)(struct call *call, const struct controller_result *r))
 {
     struct lead *l = xmalloc(sizeof *l);
     *l = (struct lead){.call = call, .applied = applied};
@@ -124,7 +124,7 @@ static void lead_create(struct call *call)
         placement_choose(nodes, c->map->n_nodes, replicas, rotation + i, &placement[i * replicas]);
     }
     e.placement = placement;
-    lead(call, &e, create_applied);
+    call_propose(call, &e, create_applied);
     free(placement);
     sluice__stream_create__free_unpacked(m, NULL);
 }
@@ -151,7 +151,7 @@ static void lead_update(struct call *call)
                                      .limits = m->limits == SLUICE__STREAM_UPDATE__LIMITS__OFF ? 2 : m->limits == SLUICE__STREAM_UPDATE__LIMITS__KINESIS ? 1 : 0};
         memcpy(e.request_id, m->request_id.data, 16);
         memcpy(e.stream_id, s->id, 16);
-        lead(call, &e, update_applied);
+        call_propose(call, &e, update_applied);
     }
     sluice__stream_update__free_unpacked(m, NULL);
 }
@@ -182,7 +182,7 @@ static void lead_delete(struct call *call)
         struct controller_entry e = {.kind = CONTROLLER_STREAM_DELETE};
         memcpy(e.request_id, m->request_id.data, 16);
         memcpy(e.stream_id, s->id, 16);
-        lead(call, &e, delete_applied);
+        call_propose(call, &e, delete_applied);
     }
     sluice__stream_delete__free_unpacked(m, NULL);
 }
@@ -240,7 +240,7 @@ static void lead_node(struct call *call)
     } else if (n == NULL && e.kind == CONTROLLER_NODE_STATE) {
         call_error(call, SLUICE_E_NOT_FOUND, "no such node");
     } else {
-        lead(call, &e, node_applied);
+        call_propose(call, &e, node_applied);
     }
 }
 
@@ -268,16 +268,17 @@ static void lead_transfer(struct call *call)
     if (m != NULL) {
         sluice__transfer__free_unpacked(m, NULL);
     }
-    if (s == NULL || shard >= s->n_shards) {
+    const struct map_shard *of = s != NULL ? cluster_map_shard(s, shard) : NULL;
+    if (of == NULL) {
         call_error(call, SLUICE_E_NOT_FOUND, NULL);
         return;
     }
-    const struct map_replica *r = to != 0 ? cluster_map_replica(&s->shards[shard], to) : NULL;
+    const struct map_replica *r = to != 0 ? cluster_map_replica(of, to) : NULL;
     if (to != 0 && (r == NULL || r->joining || r->leaving)) {
         call_error(call, SLUICE_E_INVALID, "that node has no voting replica of the shard");
         return;
     }
-    struct actual_group *a = actual_group(c, s->shards[shard].group);
+    struct actual_group *a = actual_group(c, of->group);
     if (!group_led(c, a)) {
         call_error(call, SLUICE_E_NOT_READY, NULL);
         return;
@@ -364,9 +365,9 @@ static void lead_form(struct call *call)
         call_error(call, SLUICE_E_WRONG_CLUSTER, NULL);
     } else if (add) {
         e.kind = CONTROLLER_NODE;
-        lead(call, &e, join_added);
+        call_propose(call, &e, join_added);
     } else {
-        lead(call, &e, join_applied);
+        call_propose(call, &e, join_applied);
     }
 }
 
@@ -387,6 +388,9 @@ void call_lead(struct call *call)
         break;
     case FRAME_TRANSFER:
         lead_transfer(call);
+        break;
+    case FRAME_STREAM_RESHARD:
+        lead_reshard(call);
         break;
     case FRAME_FORM:
         lead_form(call);

@@ -1,30 +1,46 @@
 /* Snapshot of the controller's machine. Pure; the same state gives the same bytes.
  *
- *   u8 version = 1 | u8 initialized | u16 0 | 16 B cluster id | u64 index | u64 time_ms | u64 next_group | u32 controller_generation
+ *   u8 version = 2 | u8 initialized | u16 0 | 16 B cluster id | u64 index | u64 time_ms | u64 next_group | u32 controller_generation
  *   u16 nodes   | nodes: node (controller_entry.h) | u8 state | u64 incarnation | u64 blank since | u8 life
  *   u16 members | members: u32 node | u32 generation | u8 voter | u8 first
  *   u32 streams | streams: 16 B id | text name | text account | 16 B request id | u8 status | u64 created_ms | u32 replicas | u8 on_demand
- *               | u64 settings version | u32 retention_hours | u8 limits_off | u32 record_max | u32 shards | shards:
- *                 u64 group | 16 B first | 16 B last | u8 parents, u32 each | u8 closed | u64 created_s | u32 preferred | u32 generation | u8 replicas:
+ *               | u64 settings version | u32 retention_hours | u8 limits_off | u32 record_max
+ *               | u32 next shard | u32 target | u8 scalings, u64 ms each | u8 reshards: u64 id | u64 began_ms | u8 decided | u8 parents, u32 each | u8 children, u32 each
+ *               | u32 shards | shards:
+ *                 u32 number | u64 group | 16 B first | 16 B last | u8 parents, u32 each | u8 children, u32 each | u8 flags (1 coming, 2 opened, 4 closed, 8 ended)
+ *                 | u64 ended_offset | u64 ended_ms | u64 reshard | u64 created_s | u32 preferred | u32 generation | u8 replicas:
  *                 u32 node | u32 generation | u8 flags (1 first, 2 joining, 4 leaving) | u32 replaces node | u32 replaces generation
- *   u32 requests | oldest first: 16 B request id | 16 B stream id | u32 code */
+ *   u32 requests | oldest first: 16 B request id | 16 B stream id | u32 code
+ *
+ * Version 1, which is still read, is from before there were splits and merges: numbers of shards have no gaps, and `u8 closed` (0) stands where the children begin. */
 #include "server/controller_machine_impl.h"
 
 #include "proto/base.h"
 #include "proto/error.h"
 
-enum { SNAPSHOT_VERSION = 1, SHARD_BYTES_MIN = 8 + 32 + 1 + 1 + 8 + 4 + 4 + 1 };
+enum { SNAPSHOT_VERSION = 2, SNAPSHOT_FIRST = 1, SHARD_BYTES_MIN = 8 + 32 + 1 + 1 + 8 + 4 + 4 + 1 };
+enum { FLAG_COMING = 1, FLAG_OPENED = 2, FLAG_CLOSED = 4, FLAG_ENDED = 8 };
+
+static void encode_numbers(const uint32_t *numbers, unsigned n, struct out_buffer *out)
+{
+    out_u8(out, (uint8_t)n);
+    for (unsigned i = 0; i < n; i++) {
+        out_u32(out, numbers[i]);
+    }
+}
 
 static void encode_shard(const struct map_shard *s, struct out_buffer *out)
 {
+    out_u32(out, s->shard);
     out_u64(out, s->group);
     out_bytes(out, s->first.b, 16);
     out_bytes(out, s->last.b, 16);
-    out_u8(out, (uint8_t)s->n_parents);
-    for (unsigned i = 0; i < s->n_parents; i++) {
-        out_u32(out, s->parents[i]);
-    }
-    out_u8(out, s->closed);
+    encode_numbers(s->parents, s->n_parents, out);
+    encode_numbers(s->children, s->n_children, out);
+    out_u8(out, (uint8_t)((s->coming ? FLAG_COMING : 0) | (s->opened ? FLAG_OPENED : 0) | (s->closed ? FLAG_CLOSED : 0) | (s->ended ? FLAG_ENDED : 0)));
+    out_u64(out, s->ended_offset);
+    out_u64(out, s->ended_ms);
+    out_u64(out, s->reshard);
     out_u64(out, s->created_s);
     out_u32(out, s->preferred_leader);
     out_u32(out, s->generation);
@@ -53,6 +69,21 @@ static void encode_stream(const struct map_stream *s, struct out_buffer *out)
     out_u32(out, s->settings.retention_hours);
     out_u8(out, s->settings.limits_off);
     out_u32(out, s->settings.record_max);
+    out_u32(out, s->next_shard);
+    out_u32(out, s->target);
+    out_u8(out, (uint8_t)s->n_scaled);
+    for (unsigned i = 0; i < s->n_scaled; i++) {
+        out_u64(out, s->scaled_ms[i]);
+    }
+    out_u8(out, (uint8_t)s->n_reshards);
+    for (unsigned i = 0; i < s->n_reshards; i++) {
+        const struct map_reshard *x = &s->reshards[i];
+        out_u64(out, x->id);
+        out_u64(out, x->began_ms);
+        out_u8(out, x->decided);
+        encode_numbers(x->parents, x->n_parents, out);
+        encode_numbers(x->children, x->n_children, out);
+    }
     out_u32(out, s->n_shards);
     for (unsigned i = 0; i < s->n_shards; i++) {
         encode_shard(&s->shards[i], out);
@@ -97,21 +128,47 @@ void controller_machine_snapshot(const struct controller_machine *m, struct out_
     }
 }
 
-static void decode_shard(struct map_shard *s, uint32_t number, uint64_t next_group, struct cursor *c)
+static void decode_numbers(uint32_t *numbers, unsigned *n, unsigned max, struct cursor *c)
 {
-    s->shard = number;
+    unsigned told = cursor_u8(c);
+    c->bad |= told > max;
+    *n = c->bad ? 0 : told;
+    for (unsigned i = 0; i < *n; i++) {
+        numbers[i] = cursor_u32(c);
+    }
+}
+
+static void decode_life(struct map_shard *s, struct cursor *c)
+{
+    decode_numbers(s->children, &s->n_children, CHILDREN_MAX, c);
+    uint8_t flags = cursor_u8(c);
+    s->coming = flags & FLAG_COMING;
+    s->opened = flags & FLAG_OPENED;
+    s->closed = flags & FLAG_CLOSED;
+    s->ended = flags & FLAG_ENDED;
+    s->ended_offset = cursor_u64(c);
+    s->ended_ms = cursor_u64(c);
+    s->reshard = cursor_u64(c);
+    c->bad |= flags > 15 || (s->ended && !s->closed) || (s->coming && (s->closed || s->opened || s->reshard == 0));
+}
+
+static void decode_shard(struct map_shard *s, uint8_t version, uint32_t number, uint64_t next_group, struct cursor *c)
+{
+    s->shard = version > SNAPSHOT_FIRST ? cursor_u32(c) : number;
     s->group = cursor_u64(c);
     cursor_bytes(c, s->first.b, 16);
     cursor_bytes(c, s->last.b, 16);
-    s->n_parents = cursor_u8(c);
-    if (s->n_parents > PARENTS_MAX || s->group >= next_group) {
+    decode_numbers(s->parents, &s->n_parents, PARENTS_MAX, c);
+    if (c->bad || s->group >= next_group || memcmp(s->first.b, s->last.b, 16) > 0) {
         c->bad = true;
         return;
     }
-    for (unsigned i = 0; i < s->n_parents; i++) {
-        s->parents[i] = cursor_u32(c);
+    if (version > SNAPSHOT_FIRST) {
+        decode_life(s, c);
+    } else {
+        s->opened = true;
+        c->bad |= cursor_u8(c) != 0;
     }
-    s->closed = cursor_bool(c);
     s->created_s = cursor_u64(c);
     s->preferred_leader = cursor_u32(c);
     s->generation = cursor_u32(c);
@@ -134,7 +191,67 @@ static void decode_shard(struct map_shard *s, uint32_t number, uint64_t next_gro
     }
 }
 
-static struct map_stream *decode_stream(uint64_t next_group, struct cursor *c)
+static void decode_reshards(struct map_stream *s, struct cursor *c)
+{
+    s->next_shard = cursor_u32(c);
+    s->target = cursor_u32(c);
+    s->n_scaled = cursor_u8(c);
+    if (s->n_scaled > SCALINGS_MAX) {
+        s->n_scaled = 0;
+        c->bad = true;
+    }
+    for (unsigned i = 0; i < s->n_scaled; i++) {
+        s->scaled_ms[i] = cursor_u64(c);
+    }
+    unsigned n = cursor_u8(c);
+    if (c->bad || n > RESHARDS_MAX || s->target > STREAM_SHARDS_MAX) {
+        c->bad = true;
+        return;
+    }
+    s->reshards = xcalloc(n + 1, sizeof *s->reshards);
+    s->n_reshards = n;
+    for (unsigned i = 0; i < n && !c->bad; i++) {
+        struct map_reshard *x = &s->reshards[i];
+        x->id = cursor_u64(c);
+        x->began_ms = cursor_u64(c);
+        x->decided = cursor_bool(c);
+        decode_numbers(x->parents, &x->n_parents, PARENTS_MAX, c);
+        decode_numbers(x->children, &x->n_children, CHILDREN_MAX, c);
+        c->bad |= x->id == 0 || x->n_parents == 0 || x->n_children != reshard_children(x->n_parents);
+    }
+}
+
+/* What the machine's steps rely on: a shard takes part in at most one reshard, which is there and knows it. */
+static bool reshards_fit(const struct map_stream *s)
+{
+    unsigned taking_part = 0;
+    unsigned named = 0;
+    for (unsigned i = 0; i < s->n_shards; i++) {
+        taking_part += s->shards[i].reshard != 0;
+        if (s->shards[i].shard >= s->next_shard || (i > 0 && s->shards[i].shard <= s->shards[i - 1].shard)) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < s->n_reshards; i++) {
+        const struct map_reshard *x = &s->reshards[i];
+        for (unsigned k = 0; k < x->n_parents + x->n_children; k++) {
+            bool parent = k < x->n_parents;
+            const struct map_shard *m = cluster_map_shard(s, parent ? x->parents[k] : x->children[k - x->n_parents]);
+            if (m == NULL || m->reshard != x->id || (parent ? m->coming || m->closed != x->decided : m->closed || m->coming == x->decided)) {
+                return false;
+            }
+            named++;
+        }
+        for (unsigned k = 0; k < i; k++) {
+            if (s->reshards[k].id == x->id) {
+                return false;
+            }
+        }
+    }
+    return named == taking_part;
+}
+
+static struct map_stream *decode_stream(uint64_t next_group, uint8_t version, struct cursor *c)
 {
     struct map_stream *s = xcalloc(1, sizeof *s);
     cursor_bytes(c, s->id, 16);
@@ -149,6 +266,9 @@ static struct map_stream *decode_stream(uint64_t next_group, struct cursor *c)
     s->settings.retention_hours = cursor_u32(c);
     s->settings.limits_off = cursor_bool(c);
     s->settings.record_max = cursor_u32(c);
+    if (version > SNAPSHOT_FIRST) {
+        decode_reshards(s, c);
+    }
     uint32_t n = cursor_u32(c);
     c->bad |= s->status > STREAM_DELETING || n == 0 || n > CLUSTER_SHARDS_MAX || (size_t)n * SHARD_BYTES_MIN > c->left;
     if (c->bad) {
@@ -157,8 +277,10 @@ static struct map_stream *decode_stream(uint64_t next_group, struct cursor *c)
     s->n_shards = n;
     s->shards = xcalloc(n, sizeof *s->shards);
     for (uint32_t i = 0; i < n && !c->bad; i++) {
-        decode_shard(&s->shards[i], i, next_group, c);
+        decode_shard(&s->shards[i], version, i, next_group, c);
     }
+    s->next_shard = version > SNAPSHOT_FIRST ? s->next_shard : n;
+    c->bad |= !c->bad && !reshards_fit(s);
     return s;
 }
 
@@ -197,7 +319,7 @@ int controller_machine_restore(struct controller_machine **out, const void *data
 {
     struct cursor c = {.p = data, .left = n};
     uint8_t version = cursor_u8(&c);
-    if (c.bad || version != SNAPSHOT_VERSION) {
+    if (c.bad || version < SNAPSHOT_FIRST || version > SNAPSHOT_VERSION) {
         return c.bad ? SLUICE_E_INVALID : SLUICE_E_VERSION;
     }
     struct controller_machine *m = controller_machine_new();
@@ -213,11 +335,10 @@ int controller_machine_restore(struct controller_machine **out, const void *data
     uint32_t streams = cursor_u32(&c);
     c.bad |= streams > CLUSTER_STREAMS_MAX;
     for (uint32_t i = 0; i < streams && !c.bad; i++) {
-        struct map_stream *s = decode_stream(m->next_group, &c);
+        struct map_stream *s = decode_stream(m->next_group, version, &c);
         if (c.bad || !machine_stream_insert(m, s)) {
             c.bad = true;
-            free(s->shards);
-            free(s);
+            machine_stream_free(s);
         }
     }
     m->n_requests = cursor_u32(&c);

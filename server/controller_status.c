@@ -134,6 +134,7 @@ void controller_stats(const struct controller *c, struct controller_stats *out)
     out->streams = map->n_streams;
     for (unsigned i = 0; i < map->n_streams; i++) {
         out->shards += map->streams[i].n_shards;
+        out->reshards += map->streams[i].n_reshards;
         for (unsigned k = 0; c->leading && k < map->streams[i].n_shards; k++) {
             struct shard_look look;
             controller_look(c, &map->streams[i].shards[k], &look);

@@ -18,14 +18,6 @@ struct shard;
 struct connection;
 struct request;
 
-/* Rules that simulator builds can switch off (settings.test_disable_server), to prove that the checker sees what they prevent. README.md says what each does. */
-enum server_rule {
-    SERVER_RULE_F18 = 1,   /* what is pending dies with its term */
-    SERVER_RULE_F20 = 2,   /* idempotent producers are checked */
-    SERVER_RULE_F28 = 4,   /* a replica without a leader answers stale; positions beyond the end are no error */
-    SERVER_RULE_FRESH = 8  /* fresh reads ask a quorum */
-};
-
 enum {
     LANE_TICK_MS = 100,
     LANE_CONNECTIONS_MS = 1000,

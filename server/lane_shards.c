@@ -249,6 +249,11 @@ static void fill_status(const struct shard *s, struct replica_status *st)
     st->ready = s->ready;
     st->joined = group_joined(s->group);
     st->write_bytes_per_s = s->write_bytes_per_s;
+    st->opened = s->state.opened;
+    st->closed = s->state.closed;
+    st->next_offset = s->state.next;
+    st->log_time_ms = s->state.time_ms;
+    st->expired = s->expired;
     if (s->leading) {
         st->n_peers = group_peers(s->group, st->peers, ARRAY_LEN(st->peers));
     }

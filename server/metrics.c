@@ -74,7 +74,8 @@ static void add_histogram(struct metrics_histogram *sum, const struct metrics_hi
     X(disk_free, "disk_free_bytes", "gauge", "Free space where the data folder is.") \
     X(map_version, "map_version", "gauge", "Index of the controller's log that this node's map shows.") \
     X(streams, "streams", "gauge", "Streams in the cluster.") \
-    X(shards, "shards", "gauge", "Shards in the cluster.") \
+    X(shards, "shards", "gauge", "Shards in the cluster, closed ones that are still kept included.") \
+    X(reshards, "reshards", "gauge", "Splits and merges on their way in the cluster.") \
     X(nodes, "nodes", "gauge", "Nodes in the cluster.") \
     X(nodes_alive, "nodes_alive", "gauge", "Nodes that the controller takes for alive.")
 
@@ -188,6 +189,8 @@ static const char *kind_name(unsigned kind)
         return "ping";
     case FRAME_TRANSFER:
         return "transfer";
+    case FRAME_STREAM_RESHARD:
+        return "stream_reshard";
     case FRAME_FORWARD:
         return "forward";
     case FRAME_REPORT:

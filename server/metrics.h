@@ -37,6 +37,7 @@
     X(requests_in_flight, "requests_in_flight", "gauge", "Requests not yet answered.") \
     X(handed_over_total, "lane_hand_overs_total", "counter", "Requests handed to another lane.") \
     X(trims_total, "trims_total", "counter", "Trims of shards by retention.") \
+    X(closed_total, "shards_closed_total", "counter", "Shards led here that were closed by a split or merge.") \
     X(memory_bytes, "memory_bytes", "gauge", "Bytes of the memory budget in use.")
 
 enum { METRICS_KINDS = 64, METRICS_ERRORS = 40, METRICS_BUCKETS = 22 };
@@ -65,7 +66,7 @@ struct node_metrics {
     uint32_t node_id, n_lanes;
     uint64_t incarnation, uptime_ms, disk_free, map_version;
     struct env_usage process;
-    uint64_t streams, shards, leaderless, under_replicated, nodes, nodes_alive; /* controller_stats(); the four last ones are told by the controller's leader only */
+    uint64_t streams, shards, reshards, leaderless, under_replicated, nodes, nodes_alive; /* controller_stats(); the four last ones are told by the controller's leader only */
     bool ready, controller_leader;
 };
 /* Adds one lane's figures to the sum. Any of the three stats may be NULL. */

@@ -40,6 +40,7 @@ static void add_node(struct gather *g)
         controller_stats(n->controller, &s);
         m->streams = s.streams;
         m->shards = s.shards;
+        m->reshards = s.reshards;
         m->leaderless = s.leaderless;
         m->under_replicated = s.under_replicated;
         m->nodes = s.nodes;

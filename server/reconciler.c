@@ -4,7 +4,7 @@
  *
  * Nodes: no report for a while -> DEAD; reports again -> ALIVE. JOINING -> ALIVE when its controller replica follows. Controller group: as many voters as
  * settings.controller_nodes and live nodes allow (odd), everybody else a standby. Streams: CREATING -> ACTIVE when every shard is led; DELETING -> gone.
- * Shards: reconciler_shard.c. */
+ * Shards: reconciler_shard.c. Splits and merges: reconciler_reshard.c. */
 #include "server/controller_impl.h"
 
 #include <stdarg.h>
@@ -443,6 +443,7 @@ void reconciler_tick(struct controller *c)
     for (unsigned i = 0; i < map->n_streams; i++) {
         const struct map_stream *s = &map->streams[i];
         reconcile_stream(c, s);
+        reconcile_reshards(c, s, nodes, map->n_nodes);
         for (unsigned k = 0; k < s->n_shards && s->status != STREAM_DELETING; k++) {
             struct shard_look look;
             reconcile_shard(c, &s->shards[k], nodes, map->n_nodes);

@@ -38,6 +38,16 @@ static void propose_replica(struct controller *c, const struct map_shard *s, enu
     reconciler_propose(c, &e);
 }
 
+static bool is_lost(const struct actual_group *a, const struct map_replica *r)
+{
+    for (unsigned i = 0; i < LOST_MAX; i++) {
+        if (a->lost[i] == raft_id_make(r->node, r->generation)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* True: a step was taken, or one is awaited. */
 static bool follow_map(struct controller *c, const struct map_shard *s, struct actual_group *a)
 {
@@ -58,6 +68,9 @@ static bool follow_map(struct controller *c, const struct map_shard *s, struct a
         const struct group_peer *p = peer_of(a, raft_id);
         if (r->joining) {
             c->rec.joins++;
+            if (is_lost(a, r)) {
+                continue; /* it will never catch up, though its node is up: it gets another generation */
+            }
             if (p != NULL && p->voter) {
                 propose_replica(c, s, REPLICA_OP_JOINED, r, 0);
                 return true;
@@ -84,16 +97,6 @@ static bool follow_map(struct controller *c, const struct map_shard *s, struct a
             } else {
                 reconciler_order(c, a, SLUICE__REPLICA_ORDER__KIND__REMOVE, raft_id);
             }
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_lost(const struct actual_group *a, const struct map_replica *r)
-{
-    for (unsigned i = 0; i < LOST_MAX; i++) {
-        if (a->lost[i] == raft_id_make(r->node, r->generation)) {
             return true;
         }
     }

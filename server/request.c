@@ -67,6 +67,7 @@ void request_dispatch(struct connection *c, struct frame *f)
     case FRAME_CLUSTER_STATUS:
     case FRAME_NODE_CHANGE:
     case FRAME_TRANSFER:
+    case FRAME_STREAM_RESHARD:
     case FRAME_FORWARD:
     case FRAME_REPORT:
     case FRAME_REPLICA:
@@ -121,11 +122,11 @@ static void no_replica_here(struct request *r)
         request_error(r, SLUICE_E_NOT_FOUND, NULL, 0, 0);
         return;
     }
-    if (r->shard >= stream->n_shards) {
+    const struct map_shard *s = cluster_map_shard(stream, r->shard);
+    if (s == NULL) { /* or this node's map is older than the client's: clients ask again before they believe it */
         request_error(r, SLUICE_E_NOT_FOUND, "the stream has no such shard", 0, 0);
         return;
     }
-    const struct map_shard *s = &stream->shards[r->shard];
     const struct route *route = routes_group(&l->routes, s->group);
     if (route != NULL) {
         r->group = route->group;

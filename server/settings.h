@@ -49,6 +49,18 @@
     X(TEXT, log_level, "log-level", "info", 0, 0, "error, warn, info or debug") \
     X(TEXT, log_format, "log-format", "text", 0, 0, "text or json")
 
+/* Rules that simulator builds can switch off (settings.test_disable_server), to prove that the checker sees what they prevent. README.md says what each does. */
+enum server_rule {
+    SERVER_RULE_F18 = 1,   /* what is pending dies with its term */
+    SERVER_RULE_F20 = 2,   /* idempotent producers are checked */
+    SERVER_RULE_F28 = 4,   /* a replica without a leader answers stale; positions beyond the end are no error */
+    SERVER_RULE_FRESH = 8, /* fresh reads ask a quorum */
+    SERVER_RULE_DECIDE = 16,  /* F29: what is decided is not undone */
+    SERVER_RULE_OPEN = 32,    /* F29: a child takes nothing before each parent's CLOSE is committed */
+    SERVER_RULE_CLOSED = 64,  /* F21: a writer is told "closed" only when CLOSE is committed */
+    SERVER_RULE_NUMBERS = 128 /* F33: a child's numbers lie above its parents' */
+};
+
 struct settings {
 #define SETTING_TEXT(field) char field[1024];
 #define SETTING_NUMBER(field) uint64_t field;

@@ -64,7 +64,12 @@ static void sink_apply(void *arg, uint64_t index, uint64_t term, const void *dat
         lane_status_changed(s->lane);
     }
     if (effects & SHARD_EFFECT_CLOSE) {
+        s->lane->metrics.closed_total += s->ready;
+        s->close_in_flight = true;
+        shard_put_closed(s);
         shard_fetch_wake(s);
+        lane_status_changed(s->lane);
+        log_info(&s->lane->log, "closed", "group=%llu shard=%u end=%llu", (unsigned long long)s->group_id, s->state.identity.shard, (unsigned long long)s->state.next);
     }
 }
 

@@ -58,6 +58,7 @@ struct shard {
     struct quota bytes, records;
     struct group_propose control;  /* one entry of its own at a time */
     bool control_busy, control_due; /* due: could not be proposed */
+    bool expired;                  /* closed, and nothing is left that its retention keeps: as last seen while leading */
     struct request *waiters;       /* fetches waiting for records */
     uint64_t fetched_ns;           /* when the last fetch came; 0: none yet */
     /* While leading: the replicas' clocks against ours (F31), looked at when they are needed and older than a tick. */
@@ -107,6 +108,7 @@ bool shard_clocks_agree(struct shard *s); /* a majority of them lies within a mi
 void shard_put(struct shard *s, struct request *r);
 void shard_put_pump(struct shard *s);                 /* proposes what is queued as far as there is room */
 void shard_put_reject_queue(struct shard *s, int code);
+void shard_put_closed(struct shard *s);               /* CLOSE was applied: what waited in the queue is told */
 /* shard_fetch.c */
 void shard_fetch(struct shard *s, struct request *r);
 void shard_fetch_wake(struct shard *s);               /* records or a close were applied */

@@ -4,7 +4,8 @@
  *   step_put       idempotent producer (applied and in flight) -> answered, followed or new; quota; disk space; offset and time given; proposed
  *   put_done       applied here: answered with its numbers; or the term ended: unknown
  *
- * No room in flight: the put waits in the shard's queue, in order of arrival, and everything after it as well. */
+ * No room in flight, or the shard is about to close: the put waits in the shard's queue, in order of arrival, and everything after it as well. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -107,6 +108,29 @@ static bool settle_producer(struct shard *s, struct request *r, uint64_t time_ms
     }
 }
 
+/* What it took it goes on to tell; the rest belongs to its children. */
+static void answer_closed(struct shard *s, struct request *r)
+{
+    struct put *put = &r->u.put;
+    struct dedupe_numbers numbers;
+    struct dedupe_pending *found = NULL;
+    if (shard_batch_key(&put->header, &put->pending.key) && !s->state.ignore_producers &&
+        dedupe_in_flight_decide(s->in_flight, s->state.dedupe, &put->pending.key, 0, &numbers, &found) == DEDUPE_DUPLICATE) {
+        answer_numbers(s, r, &numbers, true);
+        return;
+    }
+    char why[160];
+    const uint32_t *children = s->state.children;
+    if (s->state.n_children == 2) {
+        snprintf(why, sizeof why, "shard %u is closed: its keys are in shards %u and %u now", s->state.identity.shard, children[0], children[1]);
+    } else if (s->state.n_children == 1) {
+        snprintf(why, sizeof why, "shard %u is closed: its keys are in shard %u now", s->state.identity.shard, children[0]);
+    } else {
+        snprintf(why, sizeof why, "shard %u is closed for writes", s->state.identity.shard);
+    }
+    request_error(r, SLUICE_E_CLOSED, why, 0, 0);
+}
+
 static bool limited(const struct shard *s)
 {
     return !s->state.settings.limits_off && strcmp(s->lane->node->settings.limits, "off") != 0;
@@ -118,9 +142,17 @@ static bool step_put(struct shard *s, struct request *r)
     struct put *put = &r->u.put;
     uint64_t now_ms = env_now_ms(s->lane->env);
     uint64_t time_ms = shard_time(s);
-    if (s->close_in_flight) {
-        request_error(r, SLUICE_E_CLOSED, NULL, 0, 0);
+    if (s->state.closed) {
+        answer_closed(s, r);
         return true;
+    }
+    if (s->close_in_flight) {
+        /* Not told before it is committed (F21): a leader that loses its CLOSE is followed by one that takes batches, and who was told "closed" sends them to the children as well. */
+        if ((s->lane->node->settings.test_disable_server & SERVER_RULE_CLOSED) != 0) {
+            answer_closed(s, r);
+            return true;
+        }
+        return false;
     }
     if (settle_producer(s, r, time_ms)) {
         return true;
@@ -224,6 +256,13 @@ void shard_put_reject_queue(struct shard *s, int code)
         } else {
             request_error(r, code, NULL, 0, 0);
         }
+    }
+}
+
+void shard_put_closed(struct shard *s)
+{
+    while (s->queue != NULL && s->in_flight != NULL) {
+        answer_closed(s, dequeue(s));
     }
 }
 

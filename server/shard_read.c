@@ -167,7 +167,7 @@ static void resolve_confirmed(struct group_fresh *g, int status)
     const struct dedupe_key *k = &r->u.resolve.key;
     struct dedupe_numbers n;
     struct dedupe_pending *pending = NULL;
-    enum dedupe_verdict v = dedupe_in_flight_decide(s->in_flight, s->state.dedupe, k, s->state.time_ms, &n, &pending);
+    enum dedupe_verdict v = dedupe_in_flight_decide(s->in_flight, s->state.dedupe, k, s->state.closed ? 0 : s->state.time_ms, &n, &pending); /* closed: nobody expires */
     uint32_t epoch;
     uint64_t last;
     switch (v) {

@@ -91,7 +91,7 @@ bool shard_snapshot_decode(struct shard_state *s, const uint8_t *data, size_t n)
     if (dedupe_decode(s->dedupe, data + AT_DEDUPE, dedupe) != dedupe) {
         return false;
     }
-    if (s->opened) {
+    if (s->opened && !s->closed) { /* a closed one forgets nobody */
         dedupe_set_bounds(s->dedupe, s->settings.producers_max, s->settings.producer_expiry_ms);
     }
     return true;

@@ -60,7 +60,9 @@ void shard_state_batch(struct shard_state *s, const struct batch_header *h)
 static void take_settings(struct shard_state *s, const struct shard_settings *settings)
 {
     s->settings = *settings;
-    dedupe_set_bounds(s->dedupe, settings->producers_max, settings->producer_expiry_ms);
+    if (!s->closed) {
+        dedupe_set_bounds(s->dedupe, settings->producers_max, settings->producer_expiry_ms);
+    }
 }
 
 static unsigned trim(struct shard_state *s, uint64_t to)
@@ -76,7 +78,9 @@ static unsigned trim(struct shard_state *s, uint64_t to)
 unsigned shard_state_entry(struct shard_state *s, const struct shard_entry *e)
 {
     advance_time(s, e->time_ms);
-    dedupe_expire(s->dedupe, s->time_ms);
+    if (!s->closed) { /* a closed shard goes on telling what it took, as long as it exists (F21) */
+        dedupe_expire(s->dedupe, s->time_ms);
+    }
     switch (e->kind) {
     case SHARD_ENTRY_OPEN:
         if (s->opened) {

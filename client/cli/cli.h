@@ -84,6 +84,9 @@ int cli_describe(struct cli *c, const char *stream, Sluice__StreamReply **reply)
 void cli_ask_ends(struct cli *c, Sluice__StreamInfo *s);
 /* How many records the shards hold by these numbers. False: of some it is not known. */
 bool cli_records(const Sluice__StreamInfo *s, uint64_t *n);
+/* Asks for a split, a merge or another number of shards, and waits until it is over unless no_wait. Returns the exit status; on CLI_DONE *reply (cli_free) is the
+ * stream as it is then. */
+int cli_reshard(struct cli *c, const Sluice__StreamReshard *m, bool no_wait, Sluice__StreamReply **reply);
 /* Waits until the stream is active and every shard has a leader. False: not within ms. */
 bool cli_wait_active(struct cli *c, const char *stream, unsigned ms);
 
@@ -110,7 +113,7 @@ const char *cli_bytes(double n, char out[32]);
 
 extern const struct cli_command cli_put_command, cli_get_command, cli_top_command;
 extern const struct cli_command cli_stream_create, cli_stream_update, cli_stream_list, cli_stream_describe, cli_stream_delete;
-extern const struct cli_command cli_shard_list, cli_shard_transfer, cli_cluster_status;
+extern const struct cli_command cli_shard_list, cli_shard_split, cli_shard_merge, cli_shard_transfer, cli_cluster_status;
 extern const struct cli_command cli_node_list, cli_node_drain, cli_node_undrain, cli_node_remove, cli_node_add;
 extern const struct cli_command cli_bench_put, cli_bench_read, cli_bench_e2e, cli_bench_latency, cli_bench_scale, cli_bench_disk, cli_bench_report;
 extern const struct cli_command *const cli_commands[]; /* ended by NULL */

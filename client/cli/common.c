@@ -262,6 +262,53 @@ bool cli_wait_active(struct cli *c, const char *stream, unsigned ms)
     return false;
 }
 
+/* Over? The shard of the request is closed and the stream active, or it has the number of shards. */
+static bool reshard_over(const Sluice__StreamInfo *s, const Sluice__StreamReshard *m)
+{
+    if (s->status != SLUICE__STREAM_INFO__STATUS__ACTIVE) {
+        return false;
+    }
+    if (m->kind == SLUICE__STREAM_RESHARD__KIND__COUNT) {
+        return s->shard_count == m->target;
+    }
+    for (size_t i = 0; i < s->n_shards; i++) {
+        if (s->shards[i]->shard == m->shard) {
+            return !s->shards[i]->open;
+        }
+    }
+    return true; /* closed and expired */
+}
+
+int cli_reshard(struct cli *c, const Sluice__StreamReshard *m, bool no_wait, Sluice__StreamReply **out)
+{
+    /* ACTIVE and as before: undone, or told by a node whose map is older; the nodes are asked in turn, so only the former lasts. */
+    enum { POLL_MS = 30, UNDONE_POLLS = 50, WAIT_MS = 600000 };
+    Sluice__StreamReply *reply;
+    int status = cli_request(c, FRAME_STREAM_RESHARD, &m->base, NULL, &reply);
+    if (status != CLI_DONE) {
+        return status;
+    }
+    unsigned as_before = 0;
+    uint64_t end = env_clock_ns(c->env) + WAIT_MS * 1000000ull;
+    while (!no_wait && !reshard_over(reply->stream, m)) {
+        as_before = reply->stream->status == SLUICE__STREAM_INFO__STATUS__ACTIVE ? as_before + 1 : 0;
+        cli_free(reply);
+        if (as_before == UNDONE_POLLS) {
+            return cli_error("it was undone: the new shards got no leaders in time. The stream is as before");
+        }
+        if (env_clock_ns(c->env) >= end) {
+            return cli_error("it goes on, but is not over after %d s: see 'sluice cluster status'", WAIT_MS / 1000);
+        }
+        cli_sleep(c, POLL_MS);
+        status = cli_describe(c, m->name, &reply);
+        if (status != CLI_DONE) {
+            return status;
+        }
+    }
+    *out = reply;
+    return CLI_DONE;
+}
+
 /* ---- texts ----------------------------------------------------------------------------------------------------------------- */
 
 bool cli_parse_time(const char *text, uint64_t *ms)

@@ -1,7 +1,8 @@
 /* sluice get: the records of a stream on the standard output.
  *
  * A reader per shard; with several shards their batches are merged by arrival time. A shard whose parents are being read begins when
- * they have ended. Each reader is paused while enough of its records wait. */
+ * they have ended. When a shard ends while we follow, the map is asked for its children, and they are read on. Each reader is paused
+ * while enough of its records wait. */
 #include "client/cli/cli.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 
 #include "client/merge.h"
 
-enum { OUT_BYTES = 256 << 10, BUFFERED_MAX = 4 << 20, OUTPUT_WATCH_MS = 500 };
+enum { OUT_BYTES = 256 << 10, BUFFERED_MAX = 4 << 20, OUTPUT_WATCH_MS = 500, MAP_AGAIN_MS = 50 };
 
 struct get_shard {
     struct getting *get;
@@ -19,17 +20,23 @@ struct get_shard {
     struct sluice_reader *reader;
     unsigned source;
     bool started, ended, paused;
-    const Sluice__ShardInfo *info;
+    bool known;    /* the map told what follows; of a child that a reader named, it has yet to */
+    bool open;     /* when it was first heard of */
+    bool brought;  /* records */
+    uint32_t n_parents, parents[2];
 };
 
 struct getting {
     struct cli *cli;
     struct sluice_position from;
     bool follow, json_lines, done, direct; /* direct: one shard, nothing to merge */
+    bool children;          /* shards that come later are read, too */
+    bool asking;            /* for the map */
+    struct env_timer again;
     uint64_t limit, given;
     struct env_timer watch; /* following: is anybody still reading what is written? */
     struct merge *merge;
-    struct get_shard *shards;
+    struct get_shard **shards; /* by source */
     size_t n_shards;
     char *out;
     size_t out_len;
@@ -158,7 +165,7 @@ static void give_merged(struct getting *g)
     for (struct merge_block *b; !g->done && (b = merge_pop(g->merge, &source)) != NULL; free(b)) {
         const struct sluice_records r = {.shard = b->shard, .shard_created_s = b->shard_created_s, .time_ms = b->time_ms, .n = b->n, .v = b->v};
         give(g, &r);
-        struct get_shard *s = &g->shards[source];
+        struct get_shard *s = g->shards[source];
         if (s->paused && !s->ended && merge_source_bytes(g->merge, source) < BUFFERED_MAX / 2) {
             s->paused = false;
             sluice_reader_pause(s->reader, false);
@@ -174,6 +181,7 @@ static void records(struct sluice_reader *r, const struct sluice_records *b, voi
 {
     struct get_shard *s = user;
     struct getting *g = s->get;
+    s->brought = true;
     if (g->direct) {
         give(g, b);
         return;
@@ -201,6 +209,95 @@ static void caught_up(struct sluice_reader *r, uint64_t next, void *user)
 
 static void start_ready(struct getting *g);
 
+/* ---- children -------------------------------------------------------------------------------------------------------------- */
+
+static struct get_shard *find_shard(const struct getting *g, uint32_t shard)
+{
+    for (size_t i = 0; i < g->n_shards; i++) {
+        if (g->shards[i]->shard == shard) {
+            return g->shards[i];
+        }
+    }
+    return NULL;
+}
+
+static struct get_shard *add_shard(struct getting *g, uint32_t shard)
+{
+    struct get_shard *s = xcalloc(1, sizeof *s);
+    *s = (struct get_shard){.get = g, .shard = shard};
+    s->source = merge_source_add(g->merge, shard);
+    g->shards = xrealloc(g->shards, (g->n_shards + 1) * sizeof *g->shards);
+    g->shards[g->n_shards++] = s;
+    sluice_assert(s->source + 1 == g->n_shards);
+    return s;
+}
+
+static void know_shard(struct get_shard *s, const Sluice__ShardInfo *info)
+{
+    s->known = true;
+    s->open = info->open;
+    s->n_parents = (uint32_t)(info->n_parents < 2 ? info->n_parents : 2);
+    memcpy(s->parents, info->parents, s->n_parents * sizeof s->parents[0]);
+    merge_source_wait(s->get->merge, s->source, true);
+}
+
+static void ask_map(struct getting *g);
+
+static void map_told(const struct sluice_result *r, void *user)
+{
+    struct getting *g = user;
+    const Sluice__StreamReply *reply = (const Sluice__StreamReply *)r->reply;
+    g->asking = false;
+    if (g->done) {
+        return;
+    }
+    if (r->code != 0 && sluice_error_retry(r->code) == SLUICE_RETRY_NEVER) {
+        stop(g, cli_failed("get", r->code, SLUICE_REJECTED, r->message, ""));
+        return;
+    }
+    for (size_t i = 0; r->code == 0 && reply->stream != NULL && i < reply->stream->n_shards; i++) {
+        struct get_shard *s = find_shard(g, reply->stream->shards[i]->shard);
+        if (s != NULL && !s->known) {
+            know_shard(s, reply->stream->shards[i]);
+        }
+    }
+    ask_map(g); /* the node that answered may have an older one */
+    start_ready(g);
+    if (!g->direct) {
+        give_merged(g);
+    }
+}
+
+static void ask_again(struct env_timer *t)
+{
+    struct getting *g = container_of(t, struct getting, again);
+    if (!g->done && sluice_stream_describe(g->cli->client, g->cli->words[0], map_told, g) != 0) {
+        g->asking = false;
+    }
+}
+
+/* For the parents of those shards of which only the number is known. */
+static void ask_map(struct getting *g)
+{
+    for (size_t i = 0; i < g->n_shards && !g->asking; i++) {
+        if (!g->shards[i]->known) {
+            g->asking = true;
+            env_timer_start_ms(&g->again, MAP_AGAIN_MS);
+        }
+    }
+}
+
+static void add_children(struct getting *g, const struct sluice_read_end *end)
+{
+    for (size_t i = 0; i < end->n_children && g->children; i++) {
+        if (find_shard(g, end->children[i]) == NULL) {
+            add_shard(g, end->children[i]); /* holds the others up until it is known when it begins */
+            g->direct = false;
+        }
+    }
+    ask_map(g);
+}
+
 static void ended(struct sluice_reader *r, const struct sluice_read_end *end, void *user)
 {
     struct get_shard *s = user;
@@ -215,6 +312,7 @@ static void ended(struct sluice_reader *r, const struct sluice_read_end *end, vo
         stop(g, CLI_FAILED);
         return;
     }
+    add_children(g, end);
     start_ready(g); /* before the parent ends, so that its children hold the others up */
     merge_source_end(g->merge, s->source);
     give_merged(g);
@@ -222,25 +320,38 @@ static void ended(struct sluice_reader *r, const struct sluice_read_end *end, vo
 
 /* ---- starting -------------------------------------------------------------------------------------------------------------- */
 
+/* Where to begin. Behind a parent that was read to its end nothing is left out, whatever the position was. */
+static struct sluice_position begin_at(const struct getting *g, const struct get_shard *s)
+{
+    for (uint32_t p = 0; p < s->n_parents; p++) {
+        const struct get_shard *parent = find_shard(g, s->parents[p]);
+        if (parent != NULL && g->from.kind != SLUICE_AT_TIME && (parent->open || parent->brought)) {
+            return (struct sluice_position){.kind = SLUICE_TRIM_HORIZON};
+        }
+    }
+    return g->from;
+}
+
 /* Starts the readers of shards whose parents, as far as they are read at all, have ended. */
 static void start_ready(struct getting *g)
 {
     for (size_t i = 0; i < g->n_shards && !g->done; i++) {
-        struct get_shard *s = &g->shards[i];
-        bool ready = !s->started;
-        for (size_t p = 0; ready && p < s->info->n_parents; p++) {
-            for (size_t j = 0; j < g->n_shards; j++) {
-                ready = ready && !(g->shards[j].shard == s->info->parents[p] && !g->shards[j].ended);
-            }
+        struct get_shard *s = g->shards[i];
+        bool ready = !s->started && s->known;
+        for (uint32_t p = 0; ready && p < s->n_parents; p++) {
+            const struct get_shard *parent = find_shard(g, s->parents[p]);
+            ready = parent == NULL || parent->ended;
         }
         if (!ready) {
             continue;
         }
+        struct sluice_position from = begin_at(g, s);
+        /* A closed shard is read to its end, also while its closing is still on its way: its children are read behind it. */
         s->started = true;
         merge_source_wait(g->merge, s->source, false);
-        const struct sluice_reader_options o = {.no_follow = !g->follow, .timeout_ms = g->follow ? 0 : 60000, .max_bytes = 1 << 20,
+        const struct sluice_reader_options o = {.no_follow = !g->follow && s->open, .timeout_ms = g->follow ? 0 : 60000, .max_bytes = 1 << 20,
                                                 .records = records, .ended = ended, .caught_up = caught_up, .user = s};
-        int code = sluice_reader_open(g->cli->client, g->cli->words[0], s->shard, &g->from, &o, &s->reader);
+        int code = sluice_reader_open(g->cli->client, g->cli->words[0], s->shard, &from, &o, &s->reader);
         if (code != 0) {
             s->ended = true;
             s->reader = NULL;
@@ -312,20 +423,18 @@ static int get(struct cli *c)
         cli_free(reply);
         return cli_usage(c, "--from with a sequence number needs --shard (the number is one of shard %u's)", q.shard);
     }
-    g.shards = xcalloc(info->n_shards + 1, sizeof *g.shards);
+    g.children = g.follow && shard == NULL;
     g.merge = merge_open();
     g.out = xmalloc(OUT_BYTES);
     for (size_t i = 0; i < info->n_shards; i++) {
         if (shard == NULL || info->shards[i]->shard == only) {
-            struct get_shard *s = &g.shards[g.n_shards++];
-            *s = (struct get_shard){.get = &g, .shard = info->shards[i]->shard, .info = info->shards[i]};
-            s->source = merge_source_add(g.merge, s->shard);
-            merge_source_wait(g.merge, s->source, true);
+            know_shard(add_shard(&g, info->shards[i]->shard), info->shards[i]);
         }
     }
-    for (size_t i = 0; i < g.n_shards; i++) {
-        if (g.shards[i].info->open && g.shards[i].info->leader == 0) { /* it may get one in a moment, but who waits shall know for what */
-            fprintf(stderr, "sluice: shard %u has no leader: waiting for one%s\n", g.shards[i].shard, g.follow ? "" : ", at most a minute");
+    for (size_t i = 0; i < info->n_shards; i++) {
+        const Sluice__ShardInfo *s = info->shards[i];
+        if (find_shard(&g, s->shard) != NULL && s->open && s->leader == 0) { /* it may get one in a moment, but who waits shall know for what */
+            fprintf(stderr, "sluice: shard %u has no leader: waiting for one%s\n", s->shard, g.follow ? "" : ", at most a minute");
             break;
         }
     }
@@ -334,6 +443,7 @@ static int get(struct cli *c)
         status = shard != NULL ? cli_error("get: the stream has no shard %s", shard) : cli_error("get: the stream has no shards yet");
     } else {
         env_timer_init(c->env, &g.watch, watch_output);
+        env_timer_init(c->env, &g.again, ask_again);
         if (g.follow) {
             env_timer_start_ms(&g.watch, OUTPUT_WATCH_MS);
         }
@@ -342,15 +452,19 @@ static int get(struct cli *c)
             env_uv_run(c->env);
         }
         env_timer_close(&g.watch);
+        env_timer_close(&g.again);
         status = g.status;
     }
     for (size_t i = 0; i < g.n_shards; i++) {
-        if (g.shards[i].reader != NULL) {
-            sluice_reader_close(g.shards[i].reader);
+        if (g.shards[i]->reader != NULL) {
+            sluice_reader_close(g.shards[i]->reader);
         }
     }
     cli_close(c);
     merge_close(g.merge);
+    for (size_t i = 0; i < g.n_shards; i++) {
+        free(g.shards[i]);
+    }
     free(g.shards);
     free(g.out);
     cli_free(reply);

@@ -1,7 +1,8 @@
-/* sluice shard list|transfer */
+/* sluice shard list|split|merge|transfer */
 #include "client/cli/cli.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static int list(struct cli *c)
 {
@@ -55,19 +56,109 @@ static int list(struct cli *c)
 
 const struct cli_command cli_shard_list = {"shard", "list", "STREAM", 1, 1, "List a stream's shards with their leaders, replicas and offsets.", {{.name = NULL}}, list};
 
+/* A shard by number or by the name that the AWS tools use. */
+static bool parse_shard(struct cli *c, unsigned word, uint32_t *shard)
+{
+    const char *text = c->words[word];
+    uint64_t n;
+    if (!cli_parse_number(strncmp(text, "shardId-", 8) == 0 ? text + 8 : text, &n) || n > UINT32_MAX) {
+        cli_usage(c, "a shard's number is needed, not '%s'", text);
+        return false;
+    }
+    *shard = (uint32_t)n;
+    return true;
+}
+
+/* The shards that have a shard among their parents. */
+static json_t *children_of(const Sluice__StreamInfo *s, uint32_t parent)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < s->n_shards; i++) {
+        for (size_t k = 0; k < s->shards[i]->n_parents; k++) {
+            if (s->shards[i]->parents[k] == parent) {
+                json_array_append_new(list, json_integer((json_int_t)s->shards[i]->shard));
+            }
+        }
+    }
+    return list;
+}
+
+/* Asks, waits, tells. */
+static int reshard(struct cli *c, const Sluice__StreamReshard *m, const char *what)
+{
+    Sluice__StreamReply *reply;
+    int status = cli_reshard(c, m, cli_flag(c, "no-wait"), &reply);
+    if (status != CLI_DONE) {
+        return status;
+    }
+    json_t *children = children_of(reply->stream, m->shard);
+    if (c->json) {
+        cli_print_json(json_pack("{s:s, s:I, s:O}", "stream", c->words[0], "shard", (json_int_t)m->shard, "children", children));
+    } else if (json_array_size(children) == 0) {
+        fprintf(stderr, "the %s of shard %u has begun\n", what, m->shard);
+    } else {
+        char *text = json_dumps(children, JSON_COMPACT);
+        fprintf(stderr, "%s: the keys of shard %u are in %s now\n", what, m->shard, text);
+        free(text);
+    }
+    json_decref(children);
+    cli_free(reply);
+    return CLI_DONE;
+}
+
+static int split(struct cli *c)
+{
+    Sluice__StreamReshard m = SLUICE__STREAM_RESHARD__INIT;
+    struct hash128 at;
+    m.name = (char *)(uintptr_t)c->words[0];
+    m.kind = SLUICE__STREAM_RESHARD__KIND__SPLIT;
+    if (!parse_shard(c, 1, &m.shard)) {
+        return CLI_USAGE;
+    }
+    const char *text = cli_value(c, "at");
+    if (text != NULL) {
+        if (!hash_from_decimal(text, &at)) {
+            return cli_usage(c, "--at: a hash key is a number below 2^128, not '%s'", text);
+        }
+        m.hash = (ProtobufCBinaryData){.len = 16, .data = at.b};
+    }
+    return reshard(c, &m, "split");
+}
+
+const struct cli_command cli_shard_split = {
+    "shard", "split", "STREAM SHARD", 2, 2,
+    "Split a shard in two, while it is written and read: it is closed, and two new ones share its keys. Waits until they take records.",
+    {{"at", "HASH", "the first hash key of the upper one (default: the middle)"}, {"no-wait", NULL, "do not wait"}},
+    split};
+
+static int merge(struct cli *c)
+{
+    Sluice__StreamReshard m = SLUICE__STREAM_RESHARD__INIT;
+    m.name = (char *)(uintptr_t)c->words[0];
+    m.kind = SLUICE__STREAM_RESHARD__KIND__MERGE;
+    if (!parse_shard(c, 1, &m.shard) || !parse_shard(c, 2, &m.adjacent)) {
+        return CLI_USAGE;
+    }
+    return reshard(c, &m, "merge");
+}
+
+const struct cli_command cli_shard_merge = {
+    "shard", "merge", "STREAM A B", 3, 3,
+    "Merge two neighbours, B beginning where A ends, while they are written and read: both are closed, and a new shard has their keys. Waits until it takes records.",
+    {{"no-wait", NULL, "do not wait"}},
+    merge};
+
 static int transfer(struct cli *c)
 {
-    uint64_t shard, to;
-    if (!cli_parse_number(c->words[1], &shard) || shard > UINT32_MAX) {
-        return cli_usage(c, "a shard's number is needed, not '%s'", c->words[1]);
-    }
-    if (!cli_number(c, "to", 0, 1, UINT32_MAX, &to)) {
+    uint32_t shard;
+    uint64_t to;
+    if (!parse_shard(c, 1, &shard) || !cli_number(c, "to", 0, 1, UINT32_MAX, &to)) {
         return CLI_USAGE;
     }
     Sluice__Transfer m = SLUICE__TRANSFER__INIT;
-    m.shard = (uint32_t)shard;
+    m.shard = shard;
     m.to_node = (uint32_t)to;
-    const struct sluice_call_options o = {.stream = c->words[0], .shard = (uint32_t)shard};
+    const struct sluice_call_options o = {.stream = c->words[0], .shard = shard};
     Sluice__Empty *reply;
     int status = cli_request(c, FRAME_TRANSFER, &m.base, &o, &reply);
     if (status == 0) {
@@ -75,7 +166,7 @@ static int transfer(struct cli *c)
         if (c->json) {
             cli_print_json(json_pack("{s:I}", "shard", (json_int_t)shard));
         } else {
-            fprintf(stderr, "the leadership of shard %llu was handed over\n", (unsigned long long)shard);
+            fprintf(stderr, "the leadership of shard %u was handed over\n", shard);
         }
     }
     return status;

@@ -121,16 +121,19 @@ const struct cli_command cli_stream_create = {
 
 static int update(struct cli *c)
 {
-    uint64_t hours;
-    if (!cli_number(c, "retention-hours", 0, 24, 8760, &hours)) {
+    uint64_t hours, shards;
+    if (!cli_number(c, "retention-hours", 0, 24, 8760, &hours) || !cli_number(c, "shards", 0, 1, 10000, &shards)) {
         return CLI_USAGE;
     }
     const char *limits = cli_value(c, "limits");
     if (limits != NULL && strcmp(limits, "kinesis") != 0 && strcmp(limits, "off") != 0) {
         return cli_usage(c, "--limits: kinesis or off, not '%s'", limits);
     }
-    if (limits == NULL && hours == 0) {
+    if (limits == NULL && hours == 0 && shards == 0) {
         return cli_usage(c, "nothing to change");
+    }
+    if (cli_flag(c, "no-wait") && shards == 0) {
+        return cli_usage(c, "--no-wait is about --shards");
     }
     Sluice__StreamUpdate m = SLUICE__STREAM_UPDATE__INIT;
     m.name = (char *)(uintptr_t)c->words[0];
@@ -138,8 +141,16 @@ static int update(struct cli *c)
     if (limits != NULL) {
         m.limits = strcmp(limits, "off") == 0 ? SLUICE__STREAM_UPDATE__LIMITS__OFF : SLUICE__STREAM_UPDATE__LIMITS__KINESIS;
     }
-    Sluice__StreamReply *reply;
-    int status = cli_request(c, FRAME_STREAM_UPDATE, &m.base, NULL, &reply);
+    Sluice__StreamReply *reply = NULL;
+    int status = hours != 0 || limits != NULL ? cli_request(c, FRAME_STREAM_UPDATE, &m.base, NULL, &reply) : CLI_DONE;
+    if (status == 0 && shards != 0) {
+        cli_free(reply);
+        Sluice__StreamReshard to = SLUICE__STREAM_RESHARD__INIT;
+        to.name = m.name;
+        to.kind = SLUICE__STREAM_RESHARD__KIND__COUNT;
+        to.target = (uint32_t)shards;
+        status = cli_reshard(c, &to, cli_flag(c, "no-wait"), &reply);
+    }
     if (status == 0) {
         if (c->json && reply->stream != NULL) {
             cli_print_json(stream_json(reply->stream));
@@ -153,7 +164,10 @@ static int update(struct cli *c)
 
 const struct cli_command cli_stream_update = {
     "stream", "update", "NAME", 1, 1, "Change a stream's settings.",
-    {{"retention-hours", "H", "how long records are kept, 24 to 8760"}, {"limits", "kinesis|off", "throughput limits per shard"}},
+    {{"retention-hours", "H", "how long records are kept, 24 to 8760"},
+     {"limits", "kinesis|off", "throughput limits per shard"},
+     {"shards", "N", "number of open shards, all of equal width: half to twice as many as there are"},
+     {"no-wait", NULL, "do not wait until there are so many"}},
     update};
 
 static int list(struct cli *c)
@@ -182,7 +196,7 @@ static int list(struct cli *c)
             json_array_append_new(all, stream_json(s));
             cli_table_cell(&t, "%s", s->name);
             cli_table_cell(&t, "%s", status_text((int)s->status));
-            cli_table_cell(&t, "%u", s->shard_count);
+            cli_table_cell(&t, "%u", s->shard_count); /* open ones */
             cli_table_cell(&t, "%u h", s->retention_hours);
             cli_table_cell(&t, "%s", s->limits_off ? "off" : "kinesis");
             snprintf(after, sizeof after, "%s", s->name);

@@ -2,7 +2,8 @@
  *
  * A history is what clients saw (puts, reads) and what every replica holds at the end (finals), timed by one clock. check() looks for the anomalies of
  * the table in jepsen/README.md (numbers as there): replica divergence (1), lost write (2), inconsistent offset (3), phantom (4), duplicate (5), vanished
- * read (6), non-monotonic numbers (7), gap in a read (8), closed too early (9), real-time order (10), stale fresh read (12).
+ * read (6), non-monotonic numbers (7), gap in a read (8), closed too early (9), real-time order (10), stale fresh read (12); and, if it is told of the shards: order of a
+ * key over parents and children (11), wrong shard (13), lineage (14), child before parent (15).
  * Values are unique 64-bit numbers, never 0; a record's place is (shard, offset). Used by the simulator and by sluice-check (JSON lines). */
 #ifndef SLUICE_CHECK_H
 #define SLUICE_CHECK_H
@@ -11,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+
+#include "proto/batch.h"
 
 enum check_result { CHECK_OK, CHECK_FAIL /* surely not done */, CHECK_INFO /* unknown */ };
 
@@ -23,6 +26,8 @@ struct check_put {
     uint64_t value, offset;    /* offset if result is OK */
     bool idempotent;
     uint64_t order;            /* the client's own order of sending to this shard (rising); 0: not claimed */
+    uint64_t key;              /* of the partition key, from 1; 0: not told */
+    struct hash128 hash;       /* its hash key */
 };
 struct check_read {
     uint32_t process, shard, session;
@@ -39,11 +44,20 @@ struct check_final {
     size_t first, n;
 };
 
+struct check_shard {           /* as the cluster describes it in the end */
+    uint32_t shard, parents[2];
+    unsigned n_parents;
+    bool closed;
+    struct hash128 first, last;
+    uint64_t created_s;
+};
+
 struct history {
     struct check_put *puts; size_t n_puts, cap_puts;
     struct check_read *reads; size_t n_reads, cap_reads;
     struct check_final *finals; size_t n_finals, cap_finals;
     struct check_record *records; size_t n_records, cap_records;
+    struct check_shard *shards; size_t n_shards, cap_shards;
 };
 
 void history_init(struct history *h);
@@ -52,6 +66,10 @@ void history_put(struct history *h, const struct check_put *p);
 /* records are copied; r->first and r->n are set here. */
 void history_read(struct history *h, struct check_read r, const struct check_record *records, size_t n);
 void history_final(struct history *h, struct check_final f, const struct check_record *records, size_t n);
+
+void history_shard(struct history *h, const struct check_shard *s);
+/* The open ones among them cover every hash key exactly once. */
+bool check_tiles(const struct check_shard *shards, size_t n);
 
 struct check_summary {
     size_t anomalies;          /* all of them; the first few are printed */

@@ -1,6 +1,6 @@
 /* finals.c: reads every replica at the end, and judges the history by what they hold.
  *
- * Which replicas there should be is what the controller's newest map says: replicas on their way in or out have to be done with by then. */
+ * Shards are those of the newest map, `numbers` is above all of theirs. Which replicas there should be is what the controller's newest map says: replicas on their way in or out have to be done with by then. */
 #include "tests/sim/world.h"
 
 #include "proto/base.h"
@@ -14,6 +14,7 @@
 /* One replica of one shard. */
 struct final_read {
     struct world *world;
+    uint64_t group;
     struct world_node *node;
     uint32_t shard;
     struct check_record *records;
@@ -89,18 +90,14 @@ static void begin_final(void *arg)
 {
     struct final_read *f = arg;
     if (f->node->node != NULL && f->node->node->phase == NODE_PHASE_RUNNING) { /* else it is still joining, or stopping */
-        node_debug_read(f->node->node, workload_shard_group(f->world->workload, f->shard), on_final_batch, f);
+        node_debug_read(f->node->node, f->group, on_final_batch, f);
     }
 }
 
 static const struct map_shard *newest_shard(const struct world *w, uint32_t shard)
 {
-    const struct cluster_map *newest = NULL;
-    for (unsigned i = 0; i < w->n_nodes; i++) {
-        const struct cluster_map *m = w->nodes[i].node != NULL ? w->nodes[i].node->map : NULL;
-        newest = m != NULL && (newest == NULL || m->version > newest->version) ? m : newest;
-    }
-    return newest != NULL ? cluster_map_shard_by_group(newest, workload_shard_group(w->workload, shard)) : NULL;
+    const struct map_stream *s = world_stream(w);
+    return s != NULL ? cluster_map_shard(s, shard) : NULL;
 }
 
 static bool is_member(const struct map_shard *s, unsigned node)
@@ -110,17 +107,20 @@ static bool is_member(const struct map_shard *s, unsigned node)
 }
 
 /* As many replicas as there should be, no more, all with the same end, and the shard's reader has reached it. */
-static bool shard_agrees(struct world *w, const struct final_read *reads, uint32_t shard)
+static bool shard_agrees(struct world *w, const struct final_read *reads, uint32_t numbers, uint32_t shard)
 {
     unsigned replicas = w->options.profile->replicas != 0 ? w->options.profile->replicas : 3;
     unsigned at_top = 0, wanted = w->n_nodes < replicas ? w->n_nodes : replicas;
     const struct map_shard *map = newest_shard(w, shard);
-    if (map == NULL || map->n_replicas != wanted) {
+    if (map == NULL) {
+        return world_stream(w) != NULL; /* a split that was undone had this number */
+    }
+    if (map->n_replicas != wanted) {
         return false;
     }
     uint64_t top = 0;
     for (unsigned i = 0; i < w->n_nodes; i++) {
-        const struct final_read *f = &reads[i * w->n_shards + shard];
+        const struct final_read *f = &reads[i * numbers + shard];
         if (f->done && !f->failed && is_member(map, i + 1)) {
             at_top = f->trim + f->n > top ? 1 : at_top + (f->trim + f->n == top);
             top = max_u64(top, f->trim + f->n);
@@ -130,13 +130,17 @@ static bool shard_agrees(struct world *w, const struct final_read *reads, uint32
 }
 
 /* Reads every replica of every shard; true if all agree on the end and the readers have it all. */
-static bool read_finals(struct world *w, struct final_read *reads)
+static bool read_finals(struct world *w, struct final_read *reads, uint32_t numbers)
 {
     for (unsigned i = 0; i < w->n_nodes; i++) {
-        for (uint32_t s = 0; s < w->n_shards; s++) {
-            struct final_read *f = &reads[i * w->n_shards + s];
+        for (uint32_t s = 0; s < numbers; s++) {
+            struct final_read *f = &reads[i * numbers + s];
             free(f->records);
-            *f = (struct final_read){.world = w, .node = &w->nodes[i], .shard = s};
+            const struct map_shard *m = newest_shard(w, s);
+            *f = (struct final_read){.world = w, .node = &w->nodes[i], .shard = s, .group = m != NULL ? m->group : 0};
+            if (m == NULL && world_stream(w) != NULL) {
+                continue;
+            }
             if (w->nodes[i].node == NULL) { /* a planned stop was still going on */
                 sim_run_until(w->sim, sim_now_ns(w->sim) + 200 * MS);
                 return false;
@@ -145,24 +149,25 @@ static bool read_finals(struct world *w, struct final_read *reads)
         }
     }
     sim_run_until(w->sim, sim_now_ns(w->sim) + 200 * MS);
-    bool agree = true;
-    for (uint32_t s = 0; s < w->n_shards; s++) {
-        agree = agree && shard_agrees(w, reads, s);
+    const struct map_stream *stream = world_stream(w);
+    bool agree = stream != NULL && stream->status == STREAM_ACTIVE; /* a request for a split that was on its way may have come */
+    for (uint32_t s = 0; s < numbers; s++) {
+        agree = agree && shard_agrees(w, reads, numbers, s);
     }
     return agree;
 }
 
-static void explain_ends(struct world *w, const struct final_read *reads)
+static void explain_ends(struct world *w, const struct final_read *reads, uint32_t numbers)
 {
     char text[400];
     size_t at = 0;
-    for (uint32_t s = 0; s < w->n_shards; s++) {
-        if (shard_agrees(w, reads, s)) {
+    for (uint32_t s = 0; s < numbers; s++) {
+        if (shard_agrees(w, reads, numbers, s)) {
             continue;
         }
         at += (size_t)snprintf(text + at, sizeof text - at, " shard %u (reader %llu):", s, (unsigned long long)workload_read_to(w->workload, s));
         for (unsigned i = 0; i < w->n_nodes && at < sizeof text; i++) {
-            const struct final_read *f = &reads[i * w->n_shards + s];
+            const struct final_read *f = &reads[i * numbers + s];
             at += (size_t)snprintf(text + at, sizeof text - at, f->done && !f->failed ? " %llu" : f->done ? " -" : " ?", (unsigned long long)(f->trim + f->n));
         }
         at = at < sizeof text ? at : sizeof text - 1;
@@ -170,15 +175,34 @@ static void explain_ends(struct world *w, const struct final_read *reads)
     world_fail(w, 21, "replicas or readers did not catch up within 20 s after healing; ends by node:%s", text);
 }
 
-static void judge(struct world *w, struct final_read *reads)
+static void tell_shards(struct world *w)
 {
-    for (unsigned i = 0; i < w->n_nodes * w->n_shards; i++) {
+    const struct map_stream *s = world_stream(w);
+    for (unsigned i = 0; s != NULL && i < s->n_shards; i++) {
+        const struct map_shard *m = &s->shards[i];
+        if (m->coming) {
+            continue;
+        }
+        struct check_shard c = {.shard = m->shard, .parents = {m->parents[0], m->parents[1]}, .n_parents = m->n_parents, .closed = m->closed, .first = m->first, .last = m->last,
+                                .created_s = m->created_s};
+        history_shard(&w->history, &c);
+        w->result->reshards += m->closed;
+    }
+    if (s != NULL) {
+        workload_told_children(w->workload, s);
+    }
+}
+
+static void judge(struct world *w, struct final_read *reads, uint32_t numbers)
+{
+    tell_shards(w);
+    for (unsigned i = 0; i < w->n_nodes * numbers; i++) {
         const struct final_read *f = &reads[i];
         if (f->done && !f->failed && f->trim > 0) { /* no record of a run is as old as the retention */
             world_fail(w, 2, "node %u shard %u: trimmed to %llu by a clock that stepped", f->node->number, f->shard, (unsigned long long)f->trim);
         }
         if (f->done && !f->failed && is_member(newest_shard(w, f->shard), f->node->number)) {
-            history_final(&w->history, (struct check_final){.shard = f->shard, .node = f->node->number, .trim = f->trim}, f->records, f->n);
+            history_final(&w->history, (struct check_final){.shard = f->shard, .node = f->node->number, .trim = f->trim, .closed = newest_shard(w, f->shard)->ended}, f->records, f->n);
         }
     }
     struct check_summary summary;
@@ -217,6 +241,7 @@ static uint64_t map_hash(const struct cluster_map *m)
         for (unsigned s = 0; s < m->streams[i].n_shards; s++) {
             const struct map_shard *shard = &m->streams[i].shards[s];
             h = mix(mix(h, shard->group), shard->generation);
+            h = mix(mix(h, shard->shard), shard->coming + 2u * shard->closed + 4u * shard->ended + 8u * shard->opened);
             for (unsigned r = 0; r < shard->n_replicas; r++) {
                 h = mix(mix(h, (uint64_t)shard->replicas[r].node << 32 | shard->replicas[r].generation), shard->replicas[r].joining + 2u * shard->replicas[r].leaving);
             }
@@ -247,18 +272,19 @@ static void check_maps(struct world *w)
 
 void world_judge(struct world *w)
 {
-    struct final_read *reads = xcalloc(w->n_nodes * w->n_shards, sizeof *reads);
+    uint32_t numbers = world_stream(w) != NULL ? world_stream(w)->next_shard : w->n_shards;
+    struct final_read *reads = xcalloc(w->n_nodes * numbers, sizeof *reads);
     bool agree = false;
     for (unsigned i = 0; i < 100 && !agree; i++) {
-        agree = read_finals(w, reads);
+        agree = read_finals(w, reads, numbers);
     }
     if (!agree) {
-        explain_ends(w, reads);
+        explain_ends(w, reads, numbers);
     }
     workload_finish(w->workload);
     check_maps(w);
-    judge(w, reads);
-    for (unsigned i = 0; i < w->n_nodes * w->n_shards; i++) {
+    judge(w, reads, numbers);
+    for (unsigned i = 0; i < w->n_nodes * numbers; i++) {
         free(reads[i].records);
     }
     free(reads);

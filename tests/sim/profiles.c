@@ -9,7 +9,7 @@
 enum { APART = FAULT_CUT | FAULT_PARTITION | FAULT_RESET, DEATHS = FAULT_KILL | FAULT_POWER };
 
 static const struct world_profile profiles[] = {
-    {.name = "", .text = "no profile"},
+    {.name = "", .text = "no profile", .reshard_ms = 2500},
     {.name = "slow-disk", .text = "votes and entries leave long before they are durable; power cuts",
      .faults = FAULT_POWER | FAULT_POWER_ALL | APART, .fixed = true, .nodes = 3, .shards = 16, .seconds = 30, .tick_ms = 20, .tick_spread_ms = 500,
      .restart_ms = 60, .sync_ns = {10 * MS, 150 * MS}},
@@ -17,6 +17,13 @@ static const struct world_profile profiles[] = {
      .faults = FAULT_KILL | FAULT_POWER | FAULT_POWER_ALL | APART, .fixed = true, .nodes = 3, .shards = 16, .sync_ns = {100 * MS, 800 * MS}},
     {.name = "clocks", .text = "one node's wall clock steps by up to 100 days, there and back, while leaders change",
      .faults = FAULT_CLOCK | FAULT_KILL | FAULT_STOP | APART, .fixed = true, .nodes = 3, .shards = 4, .tick_ms = 20, .tick_spread_ms = 400, .restart_ms = 1000},
+    {.name = "reshard", .text = "splits and merges all the time, nodes that die or are cut off at every step of them",
+     .faults = DEATHS | FAULT_POWER_ALL | APART | FAULT_STOP | FAULT_PAUSE, .nodes = 3, .shards = 3, .operations = 100, .tick_ms = 20, .tick_spread_ms = 500, .restart_ms = 600,
+     .keys = 16, .reshard_ms = 250},
+    {.name = "reshard-cut", .text = "splits and merges while leaders of parents do not hear of them: links are cut one way; few keys, many writes",
+     .faults = FAULT_CUT, .fixed = true, .nodes = 3, .shards = 4, .operations = 400, .tick_ms = 50, .tick_spread_ms = 300, .keys = 6, .reshard_ms = 300},
+    {.name = "reshard-moves", .text = "splits and merges while replicas move between five nodes that die, lose their disks and are cut off",
+     .faults = FAULT_DRAIN | FAULT_WIPE | FAULT_KILL | APART, .nodes = 5, .shards = 3, .snapshot_bytes = 2 << 10, .trailing_bytes = 512, .reshard_ms = 500},
     {.name = "full-disk", .text = "disks that are nearly full, much data",
      .faults = FAULT_NOSPACE | FAULT_KILL | APART, .nodes = 3, .shards = 2, .operations = 300},
     {.name = "installs", .text = "snapshots every few entries, nodes that lose their disks, slow disks, leaders that die",

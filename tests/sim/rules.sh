@@ -34,6 +34,10 @@ F3   --disable-journal=0x4   1-60     kill-power
 F7   --disable-journal=0x8   1-60     recycle
 F8   unit storage_safety_test test_f8
 SYNC --disable-journal=0x20  1-20     -
+F21  unit server_reshard_sim_test closed_is_told_when_it_is_committed
+F29  --disable-server=0x10    1-60     reshard
+F29o --disable-server=0x20    1-60     reshard-cut
+F33  --disable-server=0x80    1-60     reshard
 '
 
 failed=0

@@ -27,6 +27,16 @@ void world_fail(struct world *w, unsigned kind, const char *format, ...)
     }
 }
 
+const struct map_stream *world_stream(const struct world *w)
+{
+    const struct cluster_map *newest = NULL;
+    for (unsigned i = 0; i < w->n_nodes; i++) {
+        const struct cluster_map *m = w->nodes[i].node != NULL ? w->nodes[i].node->map : NULL;
+        newest = m != NULL && (newest == NULL || m->version > newest->version) ? m : newest;
+    }
+    return newest != NULL ? cluster_map_stream(newest, "000000000000", "s") : NULL;
+}
+
 static void node_main(struct env *env, void *arg)
 {
     struct world_node *n = arg;
@@ -137,14 +147,28 @@ static bool wait_for(struct world *w, bool (*done)(struct world *w), uint64_t li
 
 static bool formed(struct world *w) { return workload_ready(w->workload); }
 
+/* After a few splits a shard may have none of the keys. */
+static bool lacks_ack(struct world *w, const struct map_shard *s)
+{
+    return workload_last_ack(w->workload, s->shard) < w->healed_at && workload_has_key(w->workload, &s->first, &s->last);
+}
+
 static bool every_shard_acks(struct world *w)
 {
-    for (uint32_t s = 0; s < w->n_shards; s++) {
-        if (workload_last_ack(w->workload, s) < w->healed_at) {
+    const struct map_stream *s = world_stream(w);
+    for (unsigned i = 0; s != NULL && i < s->n_open; i++) {
+        if (lacks_ack(w, s->open[i])) {
             return false;
         }
     }
-    return true;
+    return s != NULL;
+}
+
+/* No split or merge stays on its way. */
+static bool reshards_over(struct world *w)
+{
+    const struct map_stream *s = world_stream(w);
+    return s != NULL && s->status == STREAM_ACTIVE;
 }
 
 /* What is queued to a peer that is far behind is bounded (R9). */
@@ -247,10 +271,15 @@ void run_seed(const struct world_options *o, struct world_result *r)
     }
     faults_heal(w);
     w->healed_at = sim_now_ns(w->sim) + 1;
+    workload_stop_reshards(w->workload);
+    if (!wait_for(w, reshards_over, 15 * SECOND)) {
+        world_fail(w, 21, "the stream was not ACTIVE within 15 s after healing");
+    }
     if (!wait_for(w, every_shard_acks, 15 * SECOND)) {
-        for (uint32_t s = 0; s < w->n_shards; s++) {
-            if (workload_last_ack(w->workload, s) < w->healed_at) {
-                world_fail(w, 21, "shard %u took no write within 15 s after healing", s);
+        const struct map_stream *s = world_stream(w);
+        for (unsigned i = 0; s != NULL && i < s->n_open; i++) {
+            if (lacks_ack(w, s->open[i])) {
+                world_fail(w, 21, "shard %u took no write within 15 s after healing", s->open[i]->shard);
             }
         }
     }

@@ -47,6 +47,8 @@ struct world_profile {
     unsigned replicas, controller_nodes;
     struct sim_range sync_ns, write_ns, delay_ns; /* of a healthy disk, of a calm network */
     uint64_t queued_max;                  /* bytes that a node may have queued to its peers */
+    unsigned keys;                        /* how many partition keys there are; 0: 1000 */
+    unsigned reshard_ms;                  /* a split, merge or change of the number of shards about every so often; 0: none */
 };
 const struct world_profile *profile_find(const char *name); /* NULL: unknown */
 void profiles_print(void);
@@ -67,7 +69,7 @@ struct world_options {
 struct world_result {
     uint64_t seed, trace_hash, events, simulated_ns;
     uint64_t acked, unknown, failed, read, faults, leader_changes, crashes;
-    uint64_t anomalies;
+    uint64_t anomalies, reshards;
     unsigned by_kind[32];
     char message[512];         /* first anomaly or what went wrong; empty: all well */
 };
@@ -105,6 +107,9 @@ void run_seed(const struct world_options *o, struct world_result *r);
 /* world.c */
 void world_fail(struct world *w, unsigned kind, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void world_start_node(struct world *w, struct world_node *n);
+/* The stream as the newest map of a running node has it; NULL: none knows it. Valid until the simulation goes on. */
+struct map_stream;
+const struct map_stream *world_stream(const struct world *w);
 void world_crash_node(struct world *w, struct world_node *n, enum sim_crash how);
 struct sim_disk world_disk(const struct world *w); /* a healthy one */
 
@@ -120,12 +125,14 @@ struct workload;
 struct workload *workload_start(struct world *w);
 bool workload_ready(const struct workload *l);                        /* the stream exists and clients know it */
 void workload_run(struct workload *l);                                /* start putting and reading */
+void workload_stop_reshards(struct workload *l);
 void workload_stop_puts(struct workload *l);
 bool workload_drained(const struct workload *l);                      /* every put has an outcome */
 bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end); /* its reader got everything below end */
 uint64_t workload_read_to(const struct workload *l, uint32_t shard); /* next offset of the shard's reader */
 uint64_t workload_last_ack(const struct workload *l, uint32_t shard); /* ns of the last acknowledgement; 0: none */
-uint64_t workload_shard_group(const struct workload *l, uint32_t shard);
+bool workload_has_key(const struct workload *l, const struct hash128 *first, const struct hash128 *last); /* some record's key lies there */
+void workload_told_children(struct workload *l, const struct map_stream *s); /* what readers were told of children, against the truth */
 void workload_drain(struct workload *l, unsigned node, bool on);      /* asks the cluster to drain a node, or to use it again */
 void workload_finish(struct workload *l);                             /* writes what is still open into the history as unknown */
 

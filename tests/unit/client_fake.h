@@ -68,6 +68,8 @@ struct fake {
     bool exists;
     bool hide_leader;   /* NOT_LEADER without a hint, and no leader in maps */
     uint64_t clock_ms;
+    uint64_t map_version;
+    unsigned old_maps;  /* so many of the next maps are from before any split */
     uint64_t dup_offsets; /* batches answered as duplicates */
     int (*on_put)(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg);
     int (*on_call)(struct fake *f, struct fake_node *n, uint8_t kind, void *arg);
@@ -350,9 +352,12 @@ static inline void fake_describe(struct fake_conn *c, const struct frame *f, uin
     info.name = (char *)(uintptr_t)"s";
     info.id = (ProtobufCBinaryData){16, k->stream_id};
     info.status = SLUICE__STREAM_INFO__STATUS__ACTIVE;
+    bool old = k->old_maps > 0;
+    k->old_maps -= old;
+    info.map_version = old ? 1 : k->map_version;
     for (unsigned i = 0; i < FAKE_SHARDS; i++) {
         struct fake_shard *s = &k->shards[i];
-        if (!s->exists) {
+        if (!s->exists || (old && i > 0)) {
             continue;
         }
         Sluice__ShardInfo *o = &shards[info.n_shards];
@@ -360,7 +365,7 @@ static inline void fake_describe(struct fake_conn *c, const struct frame *f, uin
         o->shard = i;
         o->hash_first = (ProtobufCBinaryData){16, s->first.b};
         o->hash_last = (ProtobufCBinaryData){16, s->last.b};
-        o->open = s->open;
+        o->open = s->open || old;
         o->leader = k->hide_leader ? 0 : s->leader;
         o->term = s->term;
         o->n_replicas = FAKE_NODES;

@@ -568,6 +568,45 @@ static void test_records_follow_a_split_in_order(void **state)
     load_close(l);
 }
 
+static int split_twice(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
+{
+    if (s->id == 1 && s->n_batches == 3 && s->n_children == 0) {
+        for (unsigned i = 3; i <= 4; i++) {
+            struct fake_shard *child = &f->shards[i];
+            *child = (struct fake_shard){.id = i, .leader = 2, .term = 1, .open = true, .exists = true, .first = s->first, .last = s->last};
+            s->children[i - 3] = i;
+        }
+        hash_middle(&s->first, &s->last, &f->shards[4].first);
+        hash_before(&f->shards[4].first, &f->shards[3].last);
+        s->n_children = 2;
+        s->open = false;
+        f->old_maps = 2; /* the producer asks for the new map, and lagging nodes answer */
+    }
+    return split_when_five(f, n, s, h, arg);
+}
+
+/* Two splits, one after the other; after the second a node answers with the map from before the first. Taken, it would have the producer begin anew in shard 0, which
+ * remembers those numbers, and take its answers for acknowledgements of records that are nowhere. */
+static void test_an_older_map_opens_no_shard_again(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(1);
+    struct later a = {0};
+    f->on_put = split_twice;
+    f->arg = &a;
+    f->map_version = 2;
+    struct load *l = load_open(f, 3000, NULL, NULL);
+    assert_false(fake_run(f, 10000));
+    assert_int_equal(l->acked, 3000);
+    look(l);
+    assert_int_equal(l->in_store, 3000);
+    assert_int_equal(f->old_maps, 0);
+    assert_int_equal(sluice_producer_shards(l->producer), 3);
+    assert_true(f->shards[3].n_batches > 0 && f->shards[4].n_batches > 0);
+    env_timer_close(&a.timer);
+    load_close(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -587,6 +626,7 @@ int main(void)
         cmocka_unit_test(test_an_unknown_stream_is_told),
         cmocka_unit_test(test_flush_waits_for_what_came_before),
         cmocka_unit_test(test_records_follow_a_split_in_order),
+        cmocka_unit_test(test_an_older_map_opens_no_shard_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
