@@ -51,7 +51,9 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct conn *c = user;
-    if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR && frame->rst_stream.error_code != NGHTTP2_CANCEL) {
+    uint32_t error = frame->hd.type == NGHTTP2_RST_STREAM ? frame->rst_stream.error_code : frame->hd.type == NGHTTP2_GOAWAY ? frame->goaway.error_code : NGHTTP2_NO_ERROR;
+    if (error != NGHTTP2_NO_ERROR && error != NGHTTP2_CANCEL && error != NGHTTP2_INTERNAL_ERROR) {
+        c->server->counters.refused_bad_total++;
         take_token(c);
     }
     bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
@@ -59,16 +61,6 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     if (r != NULL && r->body_open && nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id) == 0) {
         nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR); /* answered: the rest of its body is not wanted */
     }
-    return 0;
-}
-
-static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error, void *user)
-{
-    (void)session;
-    (void)frame;
-    (void)error;
-    struct conn *c = user;
-    c->server->counters.refused_bad_total++;
     return 0;
 }
 
@@ -308,7 +300,6 @@ bool h2_init(struct http_server *s)
     nghttp2_session_callbacks *b = s->h2_callbacks;
     nghttp2_session_callbacks_set_on_begin_frame_callback(b, on_begin_frame);
     nghttp2_session_callbacks_set_on_frame_send_callback(b, on_frame_send);
-    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(b, on_invalid_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(b, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(b, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(b, on_frame_recv);
