@@ -350,6 +350,8 @@ static void control_floods(void **state)
         struct world w;
         world_open(&w, NULL);
         struct h2_client *h = h2_open(&w);
+        bool settings = kinds[k].type == NGHTTP2_SETTINGS;
+        h->peer->on_bytes = settings ? NULL : h->peer->on_bytes; /* the client's nghttp2 stops at acknowledgements of settings that it did not send */
         for (unsigned i = 0; i < 20000 && !h->peer->ended; i++) {
             raw_send(h, kinds[k].type, 0, kinds[k].stream, "\0\0\0\3\1\0\0\0", kinds[k].n);
             if (!kinds[k].bursts || i % 200 == 199) {
@@ -357,8 +359,10 @@ static void control_floods(void **state)
             }
         }
         run_ms(&w, 4000);
-        h->goaway = h->goaway || kinds[k].type == NGHTTP2_SETTINGS; /* the client's nghttp2 stops at acknowledgements of settings that it did not send */
-        h->goaway_error = kinds[k].type == NGHTTP2_SETTINGS ? NGHTTP2_ENHANCE_YOUR_CALM : h->goaway_error;
+        if (settings) {
+            h->goaway = memcmp(h->peer->got + h->peer->n - 14, "\7\0\0\0\0\0\0\0\0\0\0\0\0\x0b", 14) == 0;
+            h->goaway_error = (uint8_t)h->peer->got[h->peer->n - 1];
+        }
         assert_int_equal(http_server_counters(w.app.server)->floods_total, 1);
         check_cut_off(&w, h, NGHTTP2_ENHANCE_YOUR_CALM);
         world_close(&w);
