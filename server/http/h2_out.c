@@ -61,7 +61,7 @@ int h2_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *
 
 void h2_fill(struct conn *c)
 {
-    while (c->building.bytes < BATCH_BYTES) {
+    while (!c->close_after && c->building.bytes < BATCH_BYTES) { /* behind our own GOAWAY nothing follows */
         const uint8_t *p;
         ssize_t n = nghttp2_session_mem_send(c->h2.session, &p);
         if (n < 0) {
