@@ -18,7 +18,7 @@ static struct request *stream(nghttp2_session *session, int32_t id) { return ngh
 
 /* ---- floods ---- */
 
-/* A frame that carries nothing. Honest peers send few; whoever sends more than the bucket holds is cut off. */
+/* A frame that carries nothing (nghttp2 skips those of unknown types itself). Honest peers send few; whoever sends more than the bucket holds is cut off. */
 static void take_token(struct conn *c)
 {
     const struct http_limits *l = &c->server->limits;
@@ -40,7 +40,7 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
     (void)session;
     struct conn *c = user;
     bool idle = hd->type == NGHTTP2_PING || hd->type == NGHTTP2_SETTINGS || hd->type == NGHTTP2_PRIORITY || hd->type == NGHTTP2_RST_STREAM ||
-                hd->type > NGHTTP2_CONTINUATION || (hd->type == NGHTTP2_DATA && hd->length == 0 && !(hd->flags & NGHTTP2_FLAG_END_STREAM));
+                (hd->type == NGHTTP2_DATA && hd->length == 0 && !(hd->flags & NGHTTP2_FLAG_END_STREAM));
     if (idle) {
         take_token(c);
     }
