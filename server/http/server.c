@@ -33,9 +33,14 @@ static void finish(struct http_server *s)
 static void begin_stop(struct http_server *s)
 {
     s->stop_asked = false;
+    bool at_once = env_now_ms(s->env) >= s->stop_at_ms;
     for (struct conn *c = s->connections, *next; c != NULL; c = next) {
         next = c->next;
-        conn_stop(c);
+        if (at_once) {
+            conn_close(c);
+        } else {
+            conn_stop(c);
+        }
     }
 }
 
