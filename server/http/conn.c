@@ -305,10 +305,12 @@ static void conn_input(struct conn *c, const uint8_t *p, size_t n)
 static void on_eof(struct conn *c)
 {
     c->eof = true;
-    if (c->state == CONN_OPEN && c->protocol == &h1_protocol && !c->close_after) {
+    if (c->close_after && c->state != CONN_LINGER) {
+        conn_dirty(c); /* what is queued still goes out */
+    } else if (c->state == CONN_OPEN) {
         c->protocol->eof(c);
         conn_dirty(c);
-    } else if (c->state == CONN_LINGER || !c->in_flight || !c->close_after) {
+    } else {
         conn_close(c);
     }
 }

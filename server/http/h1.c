@@ -307,10 +307,14 @@ static bool h1_input(struct conn *c, const uint8_t *p, size_t n)
     return true;
 }
 
+/* The peer may have closed its sending side only: what it asked for is still answered. But nobody streams to a peer that may be gone. */
 static void h1_eof(struct conn *c)
 {
+    bool pending = c->in_flight || c->building.n_iov > 0;
     if (c->h1.state == H1_BUSY && c->h1.req->state != REQUEST_STREAMING) {
-        c->h1.keep_alive = false; /* it may have closed its sending side only: the answer is still sent */
+        c->h1.keep_alive = false;
+    } else if (c->h1.state == H1_HEAD && pending) {
+        last(c, false);
     } else {
         conn_close(c);
     }

@@ -278,6 +278,39 @@ static void large_answers_are_not_copied(void **state)
     finish(&r);
 }
 
+/* A peer that closes its sending side right behind its request still gets the answer; one that streams is gone. */
+static void half_closed(void **state)
+{
+    (void)state;
+    struct run r;
+    start(&r, false, false);
+    static const char *asks[] = {
+        "GET /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "GET /echo HTTP/1.1\r\nHost: a\r\n\r\n", "GET /big HTTP/1.1\r\nHost: a\r\n\r\n", "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n",
+    };
+    static const size_t least[] = {100, 100, BIG_BYTES, 0};
+    for (unsigned i = 0; i < ARRAY_LEN(asks); i++) {
+        struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(http_server_port(r.app.server)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+        assert_int_equal(write(fd, asks[i], strlen(asks[i])), strlen(asks[i]));
+        shutdown(fd, SHUT_WR);
+        size_t total = 0;
+        ssize_t n = -1;
+        for (unsigned k = 0; k < 500 && n != 0; k++) {
+            run_ms_uv(&r, 2);
+            static char buf[1 << 20];
+            while ((n = recv(fd, buf, sizeof buf, MSG_DONTWAIT)) > 0) {
+                total += (size_t)n;
+            }
+        }
+        assert_int_equal(n, 0); /* an orderly end */
+        assert_true(total >= least[i]);
+        close(fd);
+    }
+    assert_int_equal(r.app.gone, 1);
+    finish(&r);
+}
+
 /* A streaming answer reaches curl piece by piece, also through TLS; when curl goes, the owner hears of it. */
 struct feeder { struct run *r; struct env_timer timer; unsigned n; bool gone; };
 
@@ -328,7 +361,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(curl_plain), cmocka_unit_test(curl_tls), cmocka_unit_test(tls_only), cmocka_unit_test(bad_certificates), cmocka_unit_test(load_of_h2),
-        cmocka_unit_test(large_answers_are_not_copied), cmocka_unit_test(streams),
+        cmocka_unit_test(large_answers_are_not_copied), cmocka_unit_test(half_closed), cmocka_unit_test(streams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
