@@ -46,7 +46,7 @@ static void answer_text(struct http_request *r, int status, const char *text)
 {
     size_t n = strlen(text);
     char *body = xmalloc(n + 1);
-    memcpy(body, text, n);
+    memcpy(body, text, n + 1);
     body[n] = '\n';
     answer(r, status, "text/plain; charset=utf-8", body, n + 1);
 }

@@ -376,15 +376,12 @@ static void on_read(struct env_conn *io, void *data, ssize_t n)
 {
     struct conn *c = io->user;
     struct http_server *s = c->server;
-    if (c->state == CONN_CLOSING) {
-        return;
-    }
     if (n < 0) {
         conn_close(c);
-        return;
-    }
-    if (n == 0) {
+    } else if (n == 0 && c->state != CONN_CLOSING) {
         on_eof(c);
+    }
+    if (n <= 0 || c->state == CONN_CLOSING) {
         return;
     }
     s->counters.received_bytes_total += (uint64_t)n;

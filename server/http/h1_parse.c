@@ -145,9 +145,10 @@ static int look_at_header(const struct http_header *h, struct h1_head *out, stru
     switch (h->name.n) {
     case 4:
         if (http_view_is_nocase(h->name, "host")) {
+            static const char never[] = "/\\?#@,<>\"{}";
             for (size_t i = 0; i < h->value.n; i++) {
                 unsigned char c = (unsigned char)h->value.p[i];
-                if (c <= ' ' || c >= 127 || memchr("/\\?#@,<>\"{}", c, 11) != NULL) {
+                if (c <= ' ' || c >= 127 || memchr(never, c, sizeof never - 1) != NULL) {
                     return 400;
                 }
             }
