@@ -1,7 +1,7 @@
-/* admin.h: the admin listener: metrics and health over HTTP/1.1, GET only, on lane 0.
+/* admin.h: the admin listener: metrics and health over HTTP (server/http), on lane 0.
  *
- * GET /metrics, /health/live, /health/ready. Strict: a request line and headers of at most 4 KiB, no body; everything else gets 400, 404, 405 or 431 and the
- * connection is closed. One request per connection is answered, then it closes. At most ADMIN_CONNECTIONS_MAX connections; idle ones end after 10 s. */
+ * GET /metrics, /health/live, /health/ready; HTTP/1 and HTTP/2. Everything else gets 404 or 405. At most ADMIN_CONNECTIONS_MAX connections; idle ones end after a
+ * minute. */
 #ifndef SLUICE_ADMIN_H
 #define SLUICE_ADMIN_H
 
@@ -26,10 +26,7 @@ struct admin_options {
     void (*gather)(void *arg, void (*done)(void *darg, const struct node_metrics *sum), void *darg);
 };
 int admin_open(struct admin **out, const struct admin_options *o);
-/* done may be NULL; it runs when all connections are closed. */
+/* Connections are closed at once. done may be NULL; it runs when all are closed and what was being gathered has come. */
 void admin_close(struct admin *a, void (*done)(void *arg), void *arg);
-
-/* Parses a request head (ends with an empty line). 0: more bytes needed; 200: *path is set (NUL-terminated in place); else the HTTP status to answer. Pure, fuzzed. */
-int admin_parse(char *data, size_t n, const char **path);
 
 #endif

@@ -1,4 +1,4 @@
-/* The admin listener: what it answers, and that it refuses everything that is not a plain GET. */
+/* The admin listener: what it answers, what it refuses, and that it ends whatever is under way. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,38 +12,7 @@
 #include "server/admin.h"
 #include "storage/env_sim.h"
 
-static int parse(const char *text, const char **path)
-{
-    static char copy[8192]; /* the path points into it */
-    size_t n = strlen(text);
-    memcpy(copy, text, n + 1);
-    return admin_parse(copy, n, path);
-}
-
-static void heads(void **state)
-{
-    (void)state;
-    const char *path = NULL;
-    assert_int_equal(parse("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n", &path), 200);
-    assert_string_equal(path, "/metrics");
-    assert_int_equal(parse("GET /metrics?x=1 HTTP/1.0\r\n\r\n", &path), 200);
-    assert_string_equal(path, "/metrics");
-    assert_int_equal(parse("GET /metr", &path), 0);
-    assert_int_equal(parse("GET / HTTP/1.1\r\nHost: a\r\n", &path), 0);
-    assert_int_equal(parse("POST /metrics HTTP/1.1\r\n\r\n", &path), 405);
-    assert_int_equal(parse("HEAD /metrics HTTP/1.1\r\n\r\n", &path), 405);
-    const char *bad[] = {"GET /a b HTTP/1.1\r\n\r\n", "GET a HTTP/1.1\r\n\r\n", "GET / HTTP/2.0\r\n\r\n", " / HTTP/1.1\r\n\r\n", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nno colon\r\n\r\n",
-                         "GET / HTTP/1.1\r\n: x\r\n\r\n", "GET / HTTP/1.1\r\na b: x\r\n\r\n", "GET / HTTP/1.1\r\nContent-Length: 5\r\n\r\n",
-                         "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "GET /\x01 HTTP/1.1\r\n\r\n", "\x16\x03\x01", "SL\x01\x02\x05"};
-    for (unsigned i = 0; i < ARRAY_LEN(bad); i++) {
-        assert_int_equal(parse(bad[i], &path), 400);
-    }
-    static char large[5000];
-    memset(large, 'a', sizeof large);
-    assert_int_equal(admin_parse(large, 4096, &path), 431);
-}
-
-struct test { struct env *env; struct admin *admin; bool ready; char got[200000]; size_t n; bool ended; struct env_conn conn; const char *request; struct env_write w; struct iovec iov; };
+struct test { struct env *env, *server; struct admin *admin; bool ready, hold, stopped; void (*held)(void *darg, const struct node_metrics *sum); void *held_arg; char got[200000]; size_t n; bool ended; struct env_conn conn; const char *request; struct env_write w; struct iovec iov; };
 
 static bool ready(void *arg, char why[256])
 {
@@ -54,7 +23,12 @@ static bool ready(void *arg, char why[256])
 
 static void gather(void *arg, void (*done)(void *darg, const struct node_metrics *sum), void *darg)
 {
-    (void)arg;
+    struct test *t = arg;
+    if (t->hold) {
+        t->held = done;
+        t->held_arg = darg;
+        return;
+    }
     static struct node_metrics sum;
     memset(&sum, 0, sizeof sum);
     struct lane_metrics lane = {0};
@@ -72,6 +46,7 @@ static void gather(void *arg, void (*done)(void *darg, const struct node_metrics
 static void server_main(struct env *env, void *arg)
 {
     struct test *t = arg;
+    t->server = env;
     struct admin_options o = {.env = env, .host = "n1", .port = 4571, .arg = t, .ready = ready, .gather = gather};
     assert_int_equal(admin_open(&t->admin, &o), 0);
 }
@@ -134,15 +109,16 @@ static void answers(void **state)
     struct sim_host *host = sim_host_add(sim, "n1");
     assert_int_equal(sim_process_start(host, server_main, &t), 0);
     sim_client_start(sim_host_add(sim, "c"), client_main, &t);
-    assert_non_null(strstr(ask(sim, &t, "GET /health/live HTTP/1.1\r\n\r\n"), "200 OK"));
-    assert_non_null(strstr(ask(sim, &t, "GET /health/ready HTTP/1.1\r\n\r\n"), "503 Service Unavailable"));
+    assert_non_null(strstr(ask(sim, &t, "GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "200 OK"));
+    assert_non_null(strstr(ask(sim, &t, "GET /health/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "503 Service Unavailable"));
     assert_non_null(strstr(t.got, "recovering"));
     t.ready = true;
-    assert_non_null(strstr(ask(sim, &t, "GET /health/ready HTTP/1.1\r\n\r\n"), "200 OK"));
-    assert_non_null(strstr(ask(sim, &t, "GET /nothing HTTP/1.1\r\n\r\n"), "404 Not Found"));
-    assert_non_null(strstr(ask(sim, &t, "DELETE /metrics HTTP/1.1\r\n\r\n"), "Allow: GET"));
+    assert_non_null(strstr(ask(sim, &t, "GET /health/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "200 OK"));
+    assert_non_null(strstr(ask(sim, &t, "GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "404 Not Found"));
+    assert_non_null(strstr(ask(sim, &t, "HEAD /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "Content-Length: 5\r\n"));
+    assert_non_null(strstr(ask(sim, &t, "DELETE /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), "Allow: GET, HEAD"));
     assert_non_null(strstr(ask(sim, &t, "\x01\x02"), "400 Bad Request"));
-    const char *text = ask(sim, &t, "GET /metrics HTTP/1.1\r\n\r\n");
+    const char *text = ask(sim, &t, "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_non_null(strstr(text, "\nprocess_cpu_seconds_total 1.500000\n"));
     assert_non_null(strstr(text, "\nprocess_resident_memory_bytes 4096\n"));
     assert_non_null(strstr(text, "sluice_requests_total{kind=\"put\"} 2\n"));
@@ -164,11 +140,51 @@ static void answers(void **state)
     sim_close(sim);
 }
 
+static void stopped(void *arg) { ((struct test *)arg)->stopped = true; }
+
+static void stop(void *arg)
+{
+    struct test *t = arg;
+    admin_close(t->admin, stopped, t);
+}
+
+static void figures_come(void *arg)
+{
+    static const struct node_metrics sum;
+    struct test *t = arg;
+    t->held(t->held_arg, &sum);
+}
+
+/* The listener closes while figures are on their way: it waits for them, and for nothing else. */
+static void ends(void **state)
+{
+    (void)state;
+    static struct test t;
+    t.hold = true;
+    struct sim_options o = {.seed = 1, .net = {.delay_ns = {100000, 200000}}};
+    struct sim *sim = sim_open(&o);
+    assert_int_equal(sim_process_start(sim_host_add(sim, "n1"), server_main, &t), 0);
+    sim_client_start(sim_host_add(sim, "c"), client_main, &t);
+    t.request = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+    t.conn.ops = &ops;
+    t.conn.user = &t;
+    assert_int_equal(env_connect(t.env, &t.conn, "n1", 4571), 0);
+    sim_run_until(sim, sim_now_ns(sim) + 100000000);
+    assert_true(t.held != NULL);
+    sim_call(t.server, sim_now_ns(sim), stop, &t);
+    sim_run_until(sim, sim_now_ns(sim) + 100000000);
+    assert_true(t.ended && !t.stopped);
+    sim_call(t.server, sim_now_ns(sim), figures_come, &t);
+    sim_run_until(sim, sim_now_ns(sim) + 100000000);
+    assert_true(t.stopped);
+    sim_close(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(heads),
         cmocka_unit_test(answers),
+        cmocka_unit_test(ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
