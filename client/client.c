@@ -113,6 +113,10 @@ static void close_task(struct env_task *t)
     struct sluice_client *c = container_of(t, struct sluice_client, close_task);
     for (struct node *n = c->nodes, *next; n != NULL; n = next) {
         next = n->next;
+        for (struct node *f = n->further, *after; f != NULL; f = after) {
+            after = f->further_next;
+            free(f);
+        }
         free(n);
     }
     free((char *)(uintptr_t)c->options.agent);

@@ -81,6 +81,13 @@ struct node {
     uint64_t tick_ns;  /* when the tick was last armed: a late loop must not blame the node */
     struct env_timer timer;
     uint32_t in_flight_max, record_max, frame_max; /* from the hello; 0 unknown */
+    /* A node has several event loops (lanes), and the system picks which of them gets a connection. */
+    uint32_t n_lanes, lane;  /* from the hello: of the node; which of them has this connection */
+    struct node *first;      /* a further connection to the node `first`; NULL: it is in the client's list itself */
+    struct node *further;    /* the first one's further connections, at most one more than there are lanes; kept, also those that are not connected */
+    struct node *further_next;
+    unsigned seeks;          /* further connections begun in vain, in a row */
+    uint64_t seek_at_ns;     /* the next one not before */
 };
 
 /* Sends, connecting first if need be. 0, or SLUICE_E_NO_CONNECTION (the node is not usable now): done does not run then. */
@@ -88,6 +95,9 @@ int request_send(struct node *n, struct request *r);
 /* Forgets a request: a late answer is dropped. Fine on one that is not under way. */
 void request_cancel(struct request *r);
 static inline bool request_active(const struct request *r) { return r->node != NULL; }
+
+/* The connection to that lane of the node (counted from 1; 0: not known), if there is one; else n itself, and one is looked for. */
+struct node *node_via(struct node *n, unsigned lane);
 
 /* Worth sending to: connected, connecting, or not known to be dead. */
 bool node_usable(const struct node *n);

@@ -12,6 +12,7 @@
 
 #include "client/client_impl.h"
 
+enum { SEEK_EVERY_MS = 20, SEEK_LATER_MS = 5000, SEEKS_PER_LANE = 6, LANES_SOUGHT_MAX = 64 };
 enum { TICK_MS = 100, PING_AFTER_MS = 400, QUIET_MS = 650, BACKOFF_MIN_MS = 5, BACKOFF_BASE_MS = 25, BACKOFF_CAP_MS = 1000, SILENT_REST_MS = 500, SLOTS_MAX = 1 << 16 };
 
 struct wire {
@@ -193,7 +194,7 @@ static void node_rest(struct node *n)
 /* Notes why a node cannot be used, and tells it if it is news. */
 static void note_trouble(struct node *n, const char *why)
 {
-    bool news = n->failures == 0;
+    bool news = n->failures == 0 && n->first == NULL; /* of a further connection nobody needs to hear */
     snprintf(n->last_why, sizeof n->last_why, "%s", why);
     if (news && n->client->options.trouble != NULL) {
         n->client->options.trouble(n->client->options.user, n->address, n->last_why);
@@ -209,6 +210,17 @@ void nodes_out_of_reach(const struct sluice_client *c, char *out, size_t size)
             at += (size_t)snprintf(out + at, size - at, "%s%s: %s", at > 0 ? "; " : "", n->address, n->last_why);
         }
     }
+}
+
+static struct node *node_make(struct sluice_client *c, const char *host, uint16_t port)
+{
+    struct node *n = xcalloc(1, sizeof *n);
+    n->client = c;
+    snprintf(n->host, sizeof n->host, "%s", host);
+    n->port = port;
+    snprintf(n->address, sizeof n->address, strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", n->host, port);
+    env_timer_init(c->env, &n->timer, tick);
+    return n;
 }
 
 /* False: could not even begin. */
@@ -238,6 +250,72 @@ static bool node_connect(struct node *n)
     return true;
 }
 
+/* The connection of n, a node's first one, or of its further ones but `but`, that is open and with that lane; or NULL. */
+static struct node *via_ready(struct node *n, unsigned lane, const struct node *but)
+{
+    if (n->state == NODE_READY && n->lane == lane) {
+        return n;
+    }
+    for (struct node *f = n->further; f != NULL; f = f->further_next) {
+        if (f != but && f->state == NODE_READY && f->lane == lane) {
+            return f;
+        }
+    }
+    return NULL;
+}
+
+/* Closes a connection on which nothing but the hello was sent. */
+static void wire_end(struct wire *w)
+{
+    sluice_assert(w->sent.n == 0 && w->node->waiting.n == 0);
+    env_timer_stop(&w->node->timer);
+    w->node->wire = NULL;
+    w->node = NULL;
+    env_conn_close(&w->conn);
+}
+
+/* Which lane gets a connection is chance: so they are made until one is with the lane, and given up for a while after many in vain. */
+static void seek(struct node *n)
+{
+    uint64_t now = env_now_ns(n->client->env);
+    if (now < n->seek_at_ns || n->n_lanes > LANES_SOUGHT_MAX) {
+        return;
+    }
+    unsigned count = 0;
+    struct node *idle = NULL;
+    for (struct node *f = n->further; f != NULL; f = f->further_next) {
+        if (f->state == NODE_CONNECTING || f->state == NODE_HELLO) {
+            return;
+        }
+        idle = f->state != NODE_READY && node_usable(f) ? f : idle;
+        count++;
+    }
+    bool in_vain = n->seeks >= SEEKS_PER_LANE * n->n_lanes;
+    n->seeks = in_vain ? 0 : n->seeks;
+    n->seek_at_ns = now + (uint64_t)(in_vain ? SEEK_LATER_MS : SEEK_EVERY_MS) * 1000000u;
+    if (idle == NULL && count < n->n_lanes) {
+        idle = node_make(n->client, n->host, n->port);
+        idle->first = n;
+        idle->further_next = n->further;
+        n->further = idle;
+    }
+    if (idle != NULL && !in_vain) {
+        node_connect(idle);
+    }
+}
+
+struct node *node_via(struct node *n, unsigned lane)
+{
+    if (lane == 0 || n->state != NODE_READY || n->n_lanes < 2 || n->lane + 1 == lane) {
+        return n;
+    }
+    struct node *found = via_ready(n, lane - 1, NULL);
+    if (found == NULL) {
+        seek(n);
+    }
+    return found != NULL ? found : n;
+}
+
 static void hello_done(struct request *r, const struct answer *a)
 {
     struct wire *w = container_of(r, struct wire, hello);
@@ -258,6 +336,8 @@ static void hello_done(struct request *r, const struct answer *a)
     }
     n->id = reply->node_id;
     n->in_flight_max = reply->in_flight_max;
+    n->n_lanes = reply->lanes;
+    n->lane = reply->lane;
     n->record_max = reply->record_max;
     n->frame_max = reply->frame_max;
     if (n->record_max != 0) {
@@ -267,6 +347,15 @@ static void hello_done(struct request *r, const struct answer *a)
     n->state = NODE_READY;
     n->failures = 0;
     n->client->stats.connects++;
+    if (n->first != NULL && via_ready(n->first, n->lane, n) != NULL) {
+        n->first->seeks++;
+        wire_end(w); /* the lane has one already */
+        n->state = NODE_IDLE;
+        return;
+    }
+    if (n->first != NULL) {
+        n->first->seeks = 0;
+    }
     send_waiting(n);
 }
 
@@ -571,12 +660,7 @@ void node_add(struct sluice_client *c, const char *host, uint16_t port)
     if (node_find(c, host, port) != NULL) {
         return;
     }
-    struct node *n = xcalloc(1, sizeof *n);
-    n->client = c;
-    snprintf(n->host, sizeof n->host, "%s", host);
-    n->port = port;
-    snprintf(n->address, sizeof n->address, strchr(host, ':') != NULL ? "[%s]:%u" : "%s:%u", n->host, port);
-    env_timer_init(c->env, &n->timer, tick);
+    struct node *n = node_make(c, host, port);
     struct node **p = &c->nodes;
     while (*p != NULL) {
         p = &(*p)->next;
@@ -638,6 +722,9 @@ struct node *node_in_turn(struct sluice_client *c, unsigned *turn, const struct 
 
 void node_close(struct node *n)
 {
+    for (struct node *f = n->further; f != NULL; f = f->further_next) {
+        node_close(f);
+    }
     env_timer_close(&n->timer);
     for (struct request *r = n->waiting.head, *next; r != NULL; r = next) {
         next = r->next;

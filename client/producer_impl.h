@@ -57,6 +57,9 @@ struct lane {
     uint64_t next_sequence;
     struct target target;
     struct node *node;             /* where the SENT ones are; kept while there are any */
+    struct node *via;              /* the connection to it that has the SENT ones; kept as long */
+    unsigned at_lane;              /* of node has the shard, counted from 1; 0: not known */
+    bool moving;                   /* a better connection is there: nothing is sent before what is SENT is answered, as order holds on one connection only */
     uint64_t term;                 /* of the map when node was chosen */
     unsigned failures;             /* in a row */
     bool probing;                  /* only the head goes until a node has taken it */

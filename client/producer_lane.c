@@ -144,7 +144,7 @@ static bool window_open(const struct lane *l, const struct out_batch *b)
     if (l->n_sent == 0) {
         return true;
     }
-    return !l->probing && l->n_sent < o->batches_in_flight && l->sent_bytes + b->blob->len <= o->bytes_in_flight;
+    return !l->probing && !l->moving && l->n_sent < o->batches_in_flight && l->sent_bytes + b->blob->len <= o->bytes_in_flight;
 }
 
 static bool batch_send(struct lane *l, struct out_batch *b)
@@ -152,12 +152,16 @@ static bool batch_send(struct lane *l, struct out_batch *b)
     struct sluice_producer *p = l->p;
     if (l->n_sent == 0) {
         const struct shard *s = stream_shard(p->stream, l->shard);
-        l->node = target_choose(&l->target, p->stream, l->shard, false);
+        struct node *n = target_choose(&l->target, p->stream, l->shard, false);
+        l->at_lane = n == l->node ? l->at_lane : 0;
+        l->node = n;
+        l->via = n != NULL ? node_via(n, l->at_lane) : NULL;
+        l->moving = false;
         l->term = s != NULL ? s->term : 0;
     }
     b->request = (struct request){.kind = FRAME_PUT, .packed = l->put_packed, .packed_len = l->put_packed_len, .payload = b->blob,
                                   .timeout_ms = p->client->options.request_timeout_ms, .done = batch_answered};
-    if (l->node == NULL || request_send(l->node, &b->request) != 0) {
+    if (l->via == NULL || request_send(l->via, &b->request) != 0) {
         return false;
     }
     if (b->attempts++ > 0) {
@@ -318,8 +322,11 @@ static void batch_done(struct out_batch *b, const struct answer *a)
     b->time_ms = reply->time_ms;
     b->shard_created_s = reply->shard_created_s;
     b->duplicate = reply->duplicate;
+    unsigned lane = reply->lane;
     sluice__put_reply__free_unpacked(reply, NULL);
     l->p->stats.duplicates += b->duplicate;
+    l->at_lane = lane;
+    l->moving = l->node != NULL && node_via(l->node, lane) != l->via;
     l->failures = 0;
     l->probing = false;
     target_learn(&l->target, l->p->stream, l->shard, l->node, NULL);

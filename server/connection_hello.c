@@ -36,6 +36,7 @@ static void send_reply(struct connection *c, uint64_t correlation)
     reply.record_max = (uint32_t)n->settings.record_max;
     reply.incarnation = n->identity.incarnation;
     reply.lanes = n->n_lanes;
+    reply.lane = c->lane->number;
     reply.in_flight_max = (uint32_t)n->settings.requests_max;
     reply.features = FEATURE_LEVEL;
     reply.region = (char *)(uintptr_t)n->settings.region;

@@ -30,6 +30,7 @@ static void answer_numbers(struct shard *s, struct request *r, const struct dedu
     reply.time_ms = n->time_ms;
     reply.duplicate = duplicate;
     reply.shard_created_s = s->state.identity.created_s;
+    reply.lane = s->lane->number + 1;
     request_answer(r, FRAME_PUT_REPLY, &reply);
 }
 

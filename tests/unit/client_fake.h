@@ -49,6 +49,7 @@ struct fake_node {
     bool up, paused;
     struct fake_conn *conns;
     uint64_t puts, fetches, describes;
+    uint64_t accepted, crossed; /* connections; puts that came to another lane than their shard's */
 };
 
 struct fake_conn {
@@ -56,6 +57,7 @@ struct fake_conn {
     struct fake_node *node;
     struct fake_conn *next;
     struct frame_reader reader;
+    uint32_t lane;
     bool closing;
     struct { bool waiting; uint64_t correlation; uint32_t shard; uint64_t offset, until_ns; uint32_t max_bytes; } polls[32];
 };
@@ -66,6 +68,8 @@ struct fake {
     struct fake_shard shards[FAKE_SHARDS];
     uint8_t stream_id[16];
     bool exists;
+    uint32_t n_lanes;   /* of each node: connections go to them in turn, shards by number; 0: not told */
+    bool first_lane_only; /* it gets all connections */
     bool hide_leader;   /* NOT_LEADER without a hint, and no leader in maps */
     uint64_t clock_ms;
     uint64_t map_version;
@@ -180,6 +184,10 @@ static inline void fake_put(struct fake_conn *c, const struct frame *f)
     Sluice__PutReply r = SLUICE__PUT_REPLY__INIT;
     r.count = h.record_count;
     r.shard_created_s = 1000 + s->id;
+    if (k->n_lanes > 0) {
+        r.lane = s->id % k->n_lanes + 1;
+        c->node->crossed += c->lane + 1 != r.lane;
+    }
     if (memcmp(h.producer_id, zero, 16) != 0) {
         unsigned i = 0;
         while (i < s->n_producers && memcmp(s->producers[i].id, h.producer_id, 16) != 0) {
@@ -409,6 +417,8 @@ static inline void fake_frame(struct fake_conn *c, const struct frame *f)
         r.node_id = c->node->id;
         r.record_max = 1 << 20;
         r.in_flight_max = 100;
+        r.lanes = c->node->fake->n_lanes;
+        r.lane = c->lane;
         fake_answer(c, FRAME_HELLO_REPLY, f->correlation, &r, NULL, 0);
     } else if (f->kind == FRAME_PUT) {
         fake_put(c, f);
@@ -474,6 +484,8 @@ static inline void fake_accept(struct env_listener *l)
     struct fake_node *n = container_of(l, struct fake_node, listener);
     struct fake_conn *c = xcalloc(1, sizeof *c);
     c->node = n;
+    c->lane = n->fake->n_lanes > 0 && !n->fake->first_lane_only ? (uint32_t)(n->accepted % n->fake->n_lanes) : 0;
+    n->accepted++;
     c->conn.ops = &fake_conn_ops;
     c->conn.user = c;
     assert_int_equal(env_accept(l, &c->conn), 0);

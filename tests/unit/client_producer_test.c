@@ -160,6 +160,65 @@ static void test_all_are_acknowledged_in_order(void **state)
     load_close(l);
 }
 
+/* Puts 50 more records, n times, with pauses in which connections can be made. */
+static void put_slowly(struct load *l, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        l->total += 50;
+        feed(l);
+        assert_false(fake_run(l->fake, 5000));
+        fake_run(l->fake, 10);
+    }
+}
+
+/* A node's lanes have connections of their own: each shard's puts go to its lane, once that is known and connected, and their order holds. */
+static void test_each_lane_has_a_connection(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(4);
+    f->n_lanes = 3;
+    struct load *l = load_open(f, 1000, NULL, NULL);
+    assert_false(fake_run(f, 10000));
+    put_slowly(l, 30);
+    for (unsigned i = 0; i < FAKE_NODES; i++) {
+        f->nodes[i].crossed = 0;
+    }
+    l->total += 5000;
+    feed(l);
+    assert_false(fake_run(f, 10000));
+    assert_int_equal(l->acked, l->total);
+    look(l);
+    for (unsigned i = 0; i < FAKE_NODES; i++) {
+        assert_int_equal(f->nodes[i].crossed, 0);
+        assert_true(f->nodes[i].accepted <= 2 * 3);
+    }
+    assert_int_equal(f->dup_offsets, 0);
+    struct sluice_producer_stats stats;
+    sluice_producer_stats(l->producer, &stats);
+    assert_int_equal(stats.batches_resent, 0);
+    load_close(l);
+}
+
+/* Which lane gets a connection is the system's choice: one that is not got is not sought for ever. */
+static void test_a_lane_that_is_not_got(void **state)
+{
+    (void)state;
+    struct fake *f = fake_open(2);
+    f->n_lanes = 2;
+    f->first_lane_only = true;
+    uint64_t begun = env_now_ns(f->env);
+    struct load *l = load_open(f, 1, NULL, NULL);
+    put_slowly(l, 100);
+    assert_int_equal(l->acked, l->total);
+    look(l);
+    uint64_t most = 0, seconds = (env_now_ns(f->env) - begun) / 1000000000u;
+    for (unsigned i = 0; i < FAKE_NODES; i++) {
+        most = f->nodes[i].accepted > most ? f->nodes[i].accepted : most;
+    }
+    assert_true(most > 3 && most <= 14 * (1 + seconds / 5));
+    load_close(l);
+}
+
 /* Shows that a lone record is sent at once and that gathering makes few batches of many records. */
 static void test_batches_grow_with_the_load(void **state)
 {
@@ -198,10 +257,10 @@ static int random_trouble(struct fake *f, struct fake_node *n, struct fake_shard
     }
 }
 
-static void test_order_holds_through_trouble(void **state)
+static void order_holds_through_trouble(uint32_t n_lanes)
 {
-    (void)state;
     struct fake *f = fake_open(3);
+    f->n_lanes = n_lanes;
     unsigned left = 60;
     f->on_put = random_trouble;
     f->arg = &left;
@@ -213,6 +272,13 @@ static void test_order_holds_through_trouble(void **state)
     assert_int_equal(left, 0);
     assert_true(f->dup_offsets > 0); /* some answers were lost: the node recognised the repetition */
     load_close(l);
+}
+
+static void test_order_holds_through_trouble(void **state)
+{
+    (void)state;
+    order_holds_through_trouble(0);
+    order_holds_through_trouble(3);
 }
 
 static int lose_second_answer(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg)
@@ -611,6 +677,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_are_acknowledged_in_order),
+        cmocka_unit_test(test_each_lane_has_a_connection), cmocka_unit_test(test_a_lane_that_is_not_got),
         cmocka_unit_test(test_batches_grow_with_the_load),
         cmocka_unit_test(test_order_holds_through_trouble),
         cmocka_unit_test(test_without_idempotence_an_unknown_outcome_is_told),
