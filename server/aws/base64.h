@@ -13,7 +13,7 @@ void base64_encode(char *out, const void *in, size_t n);
 
 enum base64_error { BASE64_OK, BASE64_LENGTH, BASE64_CHARACTER, BASE64_LAST };
 
-/* Decodes all n characters: a multiple of four, padding only at the end, unused bits of the last character zero. `out` has room for n / 4 * 3 bytes and may be
+/* Decodes all n characters: a multiple of four, padding only at the end, unused bits of the last character zero. `out` has room for n bytes and may be
  * the same memory as `in`. *out_n: bytes written. BASE64_CHARACTER: *bad_at is the position of the character that is none. */
 enum base64_error base64_decode(uint8_t *out, const char *in, size_t n, size_t *out_n, size_t *bad_at);
 
