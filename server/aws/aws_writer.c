@@ -8,25 +8,59 @@
 #include "proto/base.h"
 #include "server/aws/utf8.h"
 
-enum { BLOCK_MIN = 4096, BLOCK_MAX = 1024 * 1024 };
-
 struct aws_writer_block {
     struct aws_writer_block *next;
-    size_t size;
-    char bytes[];
+    char bytes[AWS_WRITER_BLOCK];
 };
 
-void aws_writer_init(struct aws_writer *w, enum aws_format format, size_t limit) { *w = (struct aws_writer){.format = format, .limit = limit}; }
+void aws_block_pool_init(struct aws_block_pool *pool, unsigned max) { *pool = (struct aws_block_pool){.max = max}; }
+
+void aws_block_pool_deinit(struct aws_block_pool *pool)
+{
+    while (pool->free != NULL) {
+        struct aws_writer_block *b = pool->free;
+        pool->free = b->next;
+        free(b);
+    }
+    aws_block_pool_init(pool, pool->max);
+}
+
+static struct aws_writer_block *block_take(struct aws_block_pool *pool)
+{
+    if (pool == NULL || pool->free == NULL) {
+        return malloc(sizeof(struct aws_writer_block));
+    }
+    struct aws_writer_block *b = pool->free;
+    pool->free = b->next;
+    pool->n--;
+    return b;
+}
+
+static void block_give(struct aws_block_pool *pool, struct aws_writer_block *b)
+{
+    if (pool == NULL || pool->n == pool->max) {
+        free(b);
+        return;
+    }
+    b->next = pool->free;
+    pool->free = b;
+    pool->n++;
+}
+
+void aws_writer_init(struct aws_writer *w, enum aws_format format, size_t limit, struct aws_block_pool *pool)
+{
+    *w = (struct aws_writer){.format = format, .limit = limit, .pool = pool};
+}
 
 void aws_writer_deinit(struct aws_writer *w)
 {
     while (w->blocks != NULL) {
         struct aws_writer_block *b = w->blocks;
         w->blocks = b->next;
-        free(b);
+        block_give(w->pool, b);
     }
     free(w->iov);
-    aws_writer_init(w, w->format, w->limit);
+    aws_writer_init(w, w->format, w->limit, w->pool);
 }
 
 /* ---- bytes ---------------------------------------------------------------------------------------------------------- */
@@ -61,37 +95,34 @@ static void piece_end(struct aws_writer *w)
     w->from = w->at;
 }
 
-/* Room for n bytes in one block, at w->at; false: failed. */
-static bool room(struct aws_writer *w, size_t n)
+/* A new block; false: failed. */
+static bool block_add(struct aws_writer *w)
 {
-    if ((size_t)(w->end - w->at) >= n) {
-        return !w->failed;
-    }
     piece_end(w);
-    size_t size = w->blocks == NULL ? BLOCK_MIN : min_u64(w->blocks->size * 2, BLOCK_MAX);
-    size = max_u64(size, n);
-    if (w->failed || n > w->limit) {
-        w->failed = true;
-        return false;
-    }
-    struct aws_writer_block *b = malloc(sizeof(*b) + size);
+    struct aws_writer_block *b = w->failed ? NULL : block_take(w->pool);
     if (b == NULL) {
         w->failed = true;
         return false;
     }
     b->next = w->blocks;
-    b->size = size;
     w->blocks = b;
     w->from = w->at = b->bytes;
-    w->end = b->bytes + size;
+    w->end = b->bytes + sizeof(b->bytes);
     return true;
 }
 
 static void put(struct aws_writer *w, const void *p, size_t n)
 {
-    if (room(w, n)) {
-        memcpy(w->at, p, n);
-        w->at += n;
+    const char *from = p;
+    while (n > 0 && (w->at < w->end || block_add(w))) {
+        size_t take = min_u64(n, (size_t)(w->end - w->at));
+        memcpy(w->at, from, take);
+        w->at += take;
+        from += take;
+        n -= take;
+        if (w->failed) {
+            return;
+        }
     }
 }
 
@@ -235,20 +266,38 @@ void aws_write_blob(struct aws_writer *w, const void *p, size_t n)
         }
         return;
     }
-    /* In steps, so that blocks stay of a moderate size; 3 bytes are 4 characters, so each step but the last is without padding. */
-    const size_t step = BLOCK_MAX / 8 * 3;
+    /* What fits into the block at a time; 3 bytes are 4 characters, so only the end has padding. */
     put_byte(w, '"');
     for (const uint8_t *from = p; n > 0;) {
-        size_t take = min_u64(n, step), characters = base64_encoded_size(take);
-        if (!room(w, characters)) {
+        if (w->end - w->at < 4 && !block_add(w)) {
             return;
         }
+        size_t take = min_u64(n, (size_t)(w->end - w->at) / 4 * 3);
         base64_encode(w->at, from, take);
-        w->at += characters;
+        w->at += base64_encoded_size(take);
         from += take;
         n -= take;
     }
     put_byte(w, '"');
+}
+
+/* A decimal number, with a point before its last `fraction` digits if there are any. */
+static void put_decimal(struct aws_writer *w, int64_t v, unsigned fraction)
+{
+    char text[32];
+    char *p = text + sizeof(text);
+    uint64_t amount = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+    for (unsigned i = 0; amount > 0 || i <= fraction; i++) {
+        if (i == fraction && fraction > 0) {
+            *--p = '.';
+        }
+        *--p = (char)('0' + amount % 10);
+        amount /= 10;
+    }
+    if (v < 0) {
+        *--p = '-';
+    }
+    put(w, p, (size_t)(text + sizeof(text) - p));
 }
 
 void aws_write_integer(struct aws_writer *w, int64_t v)
@@ -258,8 +307,7 @@ void aws_write_integer(struct aws_writer *w, int64_t v)
         put_head(w, v < 0 ? 1 : 0, v < 0 ? (uint64_t)(-1 - v) : (uint64_t)v);
         return;
     }
-    char text[24];
-    put(w, text, (size_t)snprintf(text, sizeof(text), "%lld", (long long)v));
+    put_decimal(w, v, 0);
 }
 
 void aws_write_boolean(struct aws_writer *w, bool v)
@@ -285,9 +333,7 @@ void aws_write_time(struct aws_writer *w, int64_t ms)
         return;
     }
     entry(w);
-    uint64_t amount = ms < 0 ? 0 - (uint64_t)ms : (uint64_t)ms;
-    char text[32];
-    put(w, text, (size_t)snprintf(text, sizeof(text), "%s%llu.%03u", ms < 0 ? "-" : "", (unsigned long long)(amount / 1000), (unsigned)(amount % 1000)));
+    put_decimal(w, ms, 3);
 }
 
 void aws_member_write_text(struct aws_writer *w, const char *key, const char *text)

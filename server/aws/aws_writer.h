@@ -15,14 +15,26 @@
 
 enum {
     AWS_WRITER_DEPTH_MAX = 32,
+    AWS_WRITER_BLOCK = 32 * 1024,
     AWS_BLOB_BY_REFERENCE = 512 /* bytes from which on a CBOR blob is not copied */
 };
 
 struct aws_writer_block;
 
+/* Blocks that are kept for the next answer: fresh memory costs more than what is written into it. One per lane, embedded by the caller. */
+struct aws_block_pool {
+    struct aws_writer_block *free;
+    unsigned n, max;
+};
+
+/* max: blocks of AWS_WRITER_BLOCK bytes that are kept at most. */
+void aws_block_pool_init(struct aws_block_pool *pool, unsigned max);
+void aws_block_pool_deinit(struct aws_block_pool *pool);
+
 /* Embedded by the caller. */
 struct aws_writer {
     enum aws_format format;
+    struct aws_block_pool *pool;
     struct aws_writer_block *blocks; /* the newest first */
     char *at, *end, *from;           /* in the newest: free room; where the piece began that is in no iovec yet */
     struct iovec *iov;
@@ -34,8 +46,8 @@ struct aws_writer {
     bool failed;
 };
 
-/* limit: bytes the answer may have. */
-void aws_writer_init(struct aws_writer *w, enum aws_format format, size_t limit);
+/* limit: bytes the answer may have. pool: where blocks come from and go back to, outlives the writer; NULL: the system's memory. */
+void aws_writer_init(struct aws_writer *w, enum aws_format format, size_t limit, struct aws_block_pool *pool);
 void aws_writer_deinit(struct aws_writer *w);
 /* The whole answer as pieces, which are the writer's until aws_writer_deinit(). 0, or -ENOMEM beyond the limit or without memory. All objects and lists must be closed. */
 int aws_writer_end(struct aws_writer *w, const struct iovec **iov, unsigned *n_iov, size_t *bytes);

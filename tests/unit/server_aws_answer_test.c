@@ -80,10 +80,10 @@ static void test_the_same_calls_write_json_and_cbor(void **state)
 {
     (void)state;
     struct aws_writer w;
-    aws_writer_init(&w, AWS_JSON, 1000);
+    aws_writer_init(&w, AWS_JSON, 1000, NULL);
     write_sample(&w);
     expect_json(&w, "{\"Name\":\"a\\\"\\\\\\n\\u0001\xc3\xa9\",\"N\":-25,\"B\":true,\"T\":1443104876.363,\"U\":1443104876,\"L\":[0,{},\"AQIDBA==\",[]]}");
-    aws_writer_init(&w, AWS_CBOR, 1000);
+    aws_writer_init(&w, AWS_CBOR, 1000, NULL);
     write_sample(&w);
     expect_hex(&w, "bf" "644e616d65" "6761225c0a01c3a9" "614e3818" "6142f5" "6154c11b0000014fffc0e74b" "6155c11b0000014fffc0e5e0" "614c9f00bfff4401020304" "9fffff" "ff");
 }
@@ -92,7 +92,7 @@ static void test_numbers_in_cbor_take_as_few_bytes_as_they_can(void **state)
 {
     (void)state;
     struct aws_writer w;
-    aws_writer_init(&w, AWS_CBOR, 1000);
+    aws_writer_init(&w, AWS_CBOR, 1000, NULL);
     aws_write_list(&w);
     static const int64_t numbers[] = {23, 24, 255, 256, 65535, 65536, 4294967295, 4294967296, INT64_MAX, -1, -24, -25, INT64_MIN};
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
@@ -102,14 +102,32 @@ static void test_numbers_in_cbor_take_as_few_bytes_as_they_can(void **state)
     expect_hex(&w, "9f17181818ff19010019ffff1a000100001affffffff1b00000001000000001b7fffffffffffffff2037" "3818" "3b7fffffffffffffff" "ff");
 }
 
+static void test_numbers_in_json(void **state)
+{
+    (void)state;
+    struct aws_writer w;
+    aws_writer_init(&w, AWS_JSON, 1000, NULL);
+    aws_write_list(&w);
+    static const int64_t numbers[] = {0, 7, -1, 10, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        aws_write_integer(&w, numbers[i]);
+    }
+    static const int64_t times[] = {0, 1, 999, 1001, -1, -1500, 1443104876030};
+    for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+        aws_write_time(&w, times[i]);
+    }
+    aws_write_list_end(&w);
+    expect_json(&w, "[0,7,-1,10,9223372036854775807,-9223372036854775808,0,0.001,0.999,1.001,-0.001,-1.500,1443104876.030]");
+}
+
 static void test_what_is_not_utf8_becomes_question_marks(void **state)
 {
     (void)state;
     struct aws_writer w;
-    aws_writer_init(&w, AWS_JSON, 1000);
+    aws_writer_init(&w, AWS_JSON, 1000, NULL);
     aws_write_text(&w, "a\xff\xc3\"", 4);
     expect_json(&w, "\"a??\\\"\"");
-    aws_writer_init(&w, AWS_CBOR, 1000);
+    aws_writer_init(&w, AWS_CBOR, 1000, NULL);
     aws_write_text(&w, "a\xff\xc3\"", 4);
     expect_hex(&w, "64613f3f22");
 }
@@ -125,7 +143,7 @@ static void test_an_answer_of_many_records(void **state)
     }
     for (int format = AWS_JSON; format <= AWS_CBOR; format++) {
         struct aws_writer w;
-        aws_writer_init(&w, (enum aws_format)format, 8 << 20);
+        aws_writer_init(&w, (enum aws_format)format, 8 << 20, NULL);
         aws_write_object(&w);
         aws_write_key(&w, "Records");
         aws_write_list(&w);
@@ -171,7 +189,7 @@ static void test_an_answer_beyond_its_limit_fails(void **state)
     uint8_t *payload = calloc(1, 100000);
     for (int format = AWS_JSON; format <= AWS_CBOR; format++) {
         struct aws_writer w;
-        aws_writer_init(&w, (enum aws_format)format, 50000);
+        aws_writer_init(&w, (enum aws_format)format, 50000, NULL);
         aws_write_object(&w);
         aws_write_key(&w, "Data");
         aws_write_blob(&w, payload, 100000);
@@ -191,16 +209,16 @@ static void test_errors(void **state)
 {
     (void)state;
     struct aws_writer w;
-    aws_writer_init(&w, AWS_JSON, 1000);
+    aws_writer_init(&w, AWS_JSON, 1000, NULL);
     aws_write_error(&w, AWS_E_ResourceNotFoundException, "Stream s under account 000000000000 not found.");
     expect_json(&w, "{\"__type\":\"ResourceNotFoundException\",\"message\":\"Stream s under account 000000000000 not found.\"}");
-    aws_writer_init(&w, AWS_JSON, 1000);
+    aws_writer_init(&w, AWS_JSON, 1000, NULL);
     aws_write_error(&w, AWS_E_SerializationException, "Expected null");
     expect_json(&w, "{\"__type\":\"SerializationException\",\"Message\":\"Expected null\"}");
-    aws_writer_init(&w, AWS_JSON, 1000);
+    aws_writer_init(&w, AWS_JSON, 1000, NULL);
     aws_write_error(&w, AWS_E_SerializationException, NULL);
     expect_json(&w, "{\"__type\":\"SerializationException\"}");
-    aws_writer_init(&w, AWS_CBOR, 1000);
+    aws_writer_init(&w, AWS_CBOR, 1000, NULL);
     aws_write_error(&w, AWS_E_KMSOptInRequired, "x");
     expect_hex(&w, "bf665f5f7479706570" "4b4d534f7074496e5265717569726564" "676d6573736167656178ff");
     assert_int_equal(aws_error_status(AWS_E_ProvisionedThroughputExceededException), 400);
@@ -326,6 +344,8 @@ static void test_how_fast_answers_are_written(void **state)
 {
     (void)state;
     static uint8_t payload[1024];
+    struct aws_block_pool pool;
+    aws_block_pool_init(&pool, 256);
     memset(payload, 0xa5, sizeof(payload));
     for (int format = AWS_JSON; format <= AWS_CBOR; format++) {
         struct timespec from, to;
@@ -333,7 +353,7 @@ static void test_how_fast_answers_are_written(void **state)
         clock_gettime(CLOCK_MONOTONIC, &from);
         for (int round = 0; round < 10; round++) {
             struct aws_writer w;
-            aws_writer_init(&w, (enum aws_format)format, 16 << 20);
+            aws_writer_init(&w, (enum aws_format)format, 16 << 20, &pool);
             aws_write_object(&w);
             aws_write_key(&w, "Records");
             aws_write_list(&w);
@@ -359,6 +379,8 @@ static void test_how_fast_answers_are_written(void **state)
         double s = (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9;
         print_message("%s: %.0f MB/s of data\n", format == AWS_JSON ? "JSON" : "CBOR", (double)bytes / s / 1e6);
     }
+    assert_true(pool.n > 0 && pool.n <= pool.max);
+    aws_block_pool_deinit(&pool);
 }
 
 int main(void)
@@ -366,6 +388,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_same_calls_write_json_and_cbor),
         cmocka_unit_test(test_numbers_in_cbor_take_as_few_bytes_as_they_can),
+        cmocka_unit_test(test_numbers_in_json),
         cmocka_unit_test(test_what_is_not_utf8_becomes_question_marks),
         cmocka_unit_test(test_an_answer_of_many_records),
         cmocka_unit_test(test_an_answer_beyond_its_limit_fails),
