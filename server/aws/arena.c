@@ -61,7 +61,7 @@ void *arena_grow(struct arena *a, void *p, size_t n, size_t wanted)
         return p;
     }
     void *q = arena_alloc(a, wanted);
-    if (q != NULL && n > 0) {
+    if (q != NULL && p != NULL) {
         memcpy(q, p, n);
     }
     return q;

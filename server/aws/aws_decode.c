@@ -249,7 +249,7 @@ static bool read_structure(struct decoder *d, const struct aws_shape *shape, str
         if (!aws_source_key(&d->source, &key)) {
             return false;
         }
-        int i = d->no_memory ? -1 : member_find(shape, key);
+        int i = out->list.v == NULL ? -1 : member_find(shape, key);
         if (i < 0) {
             struct aws_level inner;
             if (!skip(d, aws_source_next(&d->source, &inner), &inner)) {

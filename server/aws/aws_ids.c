@@ -134,7 +134,7 @@ static enum aws_error arn_here(struct aws_text text, const struct aws_scope *sco
     return AWS_E_NONE;
 }
 
-static bool same_text(struct aws_text a, struct aws_text b) { return a.n == b.n && memcmp(a.p, b.p, a.n) == 0; }
+static bool same_text(struct aws_text a, struct aws_text b) { return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0); }
 
 enum aws_error aws_stream_of(const struct aws_value *input, const struct aws_scope *scope, struct arena *arena, struct aws_text *name, const char **message)
 {
