@@ -57,7 +57,7 @@ __attribute__((format(printf, 2, 3))) static const char *sentence(struct arena *
 /* KEY/YYYYMMDD/REGION/SERVICE/aws4_request; the key may have slashes. */
 static void credential_split(struct aws_signature *s)
 {
-    struct aws_text parts[4]; /* from the end: aws4_request, service, region, date */
+    struct aws_text parts[4] = {{NULL, 0}}; /* from the end: aws4_request, service, region, date */
     size_t end = s->credential.n;
     for (unsigned i = 0; i < 4; i++) {
         size_t from = end;
