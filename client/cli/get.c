@@ -237,7 +237,9 @@ static void know_shard(struct get_shard *s, const Sluice__ShardInfo *info)
     s->known = true;
     s->open = info->open;
     s->n_parents = (uint32_t)(info->n_parents < 2 ? info->n_parents : 2);
-    memcpy(s->parents, info->parents, s->n_parents * sizeof s->parents[0]);
+    for (uint32_t i = 0; i < s->n_parents; i++) {
+        s->parents[i] = info->parents[i];
+    }
     merge_source_wait(s->get->merge, s->source, true);
 }
 
