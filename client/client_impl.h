@@ -101,6 +101,10 @@ struct node *node_via(struct node *n, unsigned lane);
 
 /* Worth sending to: connected, connecting, or not known to be dead. */
 bool node_usable(const struct node *n);
+/* Something was asked a while ago and nothing was heard since: others are asked first. */
+bool node_quiet(const struct node *n);
+/* One that is in no list yet. */
+struct node *node_make(struct sluice_client *c, const char *host, uint16_t port);
 /* Finds or adds; NULL if the address cannot be read. */
 struct node *node_get(struct sluice_client *c, const char *address);
 struct node *node_by_id(struct sluice_client *c, uint32_t id);
