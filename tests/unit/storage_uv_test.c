@@ -21,6 +21,7 @@ struct run {
     bool finished;
     struct journal_read read;
     struct env_timer timer;
+    char base[32], dir[64], lane[96]; /* base/data/lane-0 */
 };
 
 static void next_read(struct run *r);
@@ -112,17 +113,41 @@ static void remove_all(const char *dir)
     closedir(d);
 }
 
+static struct run *run_new(void)
+{
+    struct run *r = xcalloc(1, sizeof *r);
+    snprintf(r->base, sizeof r->base, "storage-uv-XXXXXX");
+    assert_non_null(mkdtemp(r->base));
+    snprintf(r->dir, sizeof r->dir, "%s/data", r->base);
+    snprintf(r->lane, sizeof r->lane, "%s/lane-0", r->dir);
+    r->bytes = xmalloc(RECORD_BYTES + 1000);
+    fill(r->bytes, RECORD_BYTES + 1000, 1);
+    return r;
+}
+
+static void life_end(struct run *r, struct identity *id)
+{
+    env_timer_close(&r->timer);
+    journal_recovered_free(r->rec);
+    journal_close(r->j);
+    identity_close(r->env, id);
+    env_uv_close(r->env);
+}
+
+static void run_free(struct run *r)
+{
+    remove_all(r->base);
+    remove(r->base);
+    free(r->bytes);
+    free(r);
+}
+
 static void test_real_disk(void **state)
 {
     (void)state;
-    char base[] = "storage-uv-XXXXXX";
-    assert_non_null(mkdtemp(base));
-    char dir[100], lane[120], err[256];
-    snprintf(dir, sizeof dir, "%s/data", base);
-    snprintf(lane, sizeof lane, "%s/lane-0", dir);
-    struct run *r = xcalloc(1, sizeof *r);
-    r->bytes = xmalloc(RECORD_BYTES + 1000);
-    fill(r->bytes, RECORD_BYTES + 1000, 1);
+    struct run *r = run_new();
+    const char *dir = r->dir, *lane = r->lane;
+    char err[256];
     for (int life = 0; life < 2; life++) {
         assert_int_equal(env_uv_open(&r->env), 0);
         struct identity id;
@@ -153,16 +178,9 @@ static void test_real_disk(void **state)
         }
         assert_int_equal(env_uv_run(r->env), 0);
         assert_true(r->reads >= RECORDS);
-        env_timer_close(&r->timer);
-        journal_recovered_free(r->rec);
-        journal_close(r->j);
-        identity_close(r->env, &id);
-        env_uv_close(r->env);
+        life_end(r, &id);
     }
-    remove_all(base);
-    remove(base);
-    free(r->bytes);
-    free(r);
+    run_free(r);
 }
 
 static const char *path_of(char path[200], const char *lane, unsigned long long id)
@@ -184,14 +202,9 @@ static void make_file(const char *path, off_t written, off_t size)
 static void test_pool_of_others(void **state)
 {
     (void)state;
-    char base[] = "storage-uv-XXXXXX";
-    assert_non_null(mkdtemp(base));
-    char dir[100], lane[120], path[200], err[256];
-    snprintf(dir, sizeof dir, "%s/data", base);
-    snprintf(lane, sizeof lane, "%s/lane-0", dir);
-    struct run *r = xcalloc(1, sizeof *r);
-    r->bytes = xmalloc(RECORD_BYTES + 1000);
-    fill(r->bytes, RECORD_BYTES + 1000, 1);
+    struct run *r = run_new();
+    const char *dir = r->dir, *lane = r->lane;
+    char path[200], err[256];
     assert_int_equal(env_uv_open(&r->env), 0);
     struct identity id;
     assert_int_equal(identity_open(r->env, dir, 1, &id, err), 0);
@@ -214,15 +227,8 @@ static void test_pool_of_others(void **state)
     env_timer_start_ms(&r->timer, 0);
     assert_int_equal(env_uv_run(r->env), 0);
     assert_true(r->done == RECORDS && r->reads >= RECORDS);
-    env_timer_close(&r->timer);
-    journal_recovered_free(r->rec);
-    journal_close(r->j);
-    identity_close(r->env, &id);
-    env_uv_close(r->env);
-    remove_all(base);
-    remove(base);
-    free(r->bytes);
-    free(r);
+    life_end(r, &id);
+    run_free(r);
 }
 
 int main(void)
