@@ -34,6 +34,7 @@ struct sluice_reader;
 struct sluice_client_options {
     const char *endpoints;       /* "host:port,[v6]:port,..." any nodes of the cluster; NULL or "": 127.0.0.1:4570 */
     const char *agent;           /* told in the hello; NULL: "libsluice/VERSION" */
+    const char *account;         /* whose streams are meant, 12 digits; NULL: the node's own */
     unsigned connect_timeout_ms; /* 0: 1000 */
     unsigned request_timeout_ms; /* one attempt at one node; 0: 5000 */
     unsigned silence_ms;         /* a node that says nothing for so long while requests wait is taken for dead; 0: 1500 */
@@ -141,6 +142,7 @@ void sluice_put_sequence(const struct sluice_put_result *r, char text[SEQNO_TEXT
 typedef void (*sluice_put_cb)(const struct sluice_put_result *r, void *user);
 
 struct sluice_producer_options {
+    bool no_throttle_wait;        /* a record that meets a shard's throughput limit (SLUICE_E_THROTTLED) is told as rejected instead of sent again */
     bool not_idempotent;          /* retries may then duplicate nothing, but an unknown outcome is reported instead of retried */
     bool no_lz4;                  /* default: batches are compressed when that saves 1/8 */
     unsigned linger_us;           /* how long to gather even when nothing is in flight; 0: send at the end of the loop's turn */
@@ -175,6 +177,76 @@ struct sluice_producer_stats {
 };
 void sluice_producer_stats(const struct sluice_producer *p, struct sluice_producer_stats *out);
 
+/* ---- one fetch ---------------------------------------------------------------------------------------------------------- */
+
+/* An answer to one FETCH. The batches' bytes belong to the callback's owner if it takes them (sluice_fetched_take()). */
+struct sluice_fetched {
+    int code;                   /* SLUICE_OK or SLUICE_E_...; the fields below are valid with SLUICE_OK */
+    const char *message;
+    uint32_t retry_after_ms;
+    uint64_t next_offset, first_offset, end_offset, millis_behind, shard_created_s;
+    bool closed;                /* the shard is closed and next_offset is its end */
+    const uint32_t *children;
+    size_t n_children;
+    uint8_t *data;              /* whole batches as stored, each checked (batch.h reads them); the first may begin below the offset asked for */
+    size_t len;
+    void *impl;
+};
+/* The bytes are the caller's now (free()). */
+uint8_t *sluice_fetched_take(struct sluice_fetched *f);
+
+struct sluice_fetch_options {
+    uint64_t offset;
+    uint32_t max_bytes, max_records; /* 0: the node's defaults */
+    uint32_t wait_ms;                /* long poll; 0: at once */
+    uint32_t timeout_ms;             /* with all retries; 0: the client's call_timeout_ms */
+    bool shared;                     /* asks the leader, and counts against the shard's shared read limits: SLUICE_E_THROTTLED is told, not waited for */
+};
+struct sluice_fetch;
+/* Fetches once, from the shard's leader; calls back once, unless it is cancelled before. 0 (*out, may be NULL, is valid until cb ran), SLUICE_E_INVALID or _MEMORY. */
+int sluice_fetch(struct sluice_client *c, const char *stream, uint32_t shard, const struct sluice_fetch_options *o,
+                 void (*cb)(struct sluice_fetched *f, void *user), void *user, struct sluice_fetch **out);
+void sluice_fetch_cancel(struct sluice_fetch *f);
+
+/* ---- push -------------------------------------------------------------------------------------------------------------- */
+
+/* How a reader or a subscription ended. */
+struct sluice_read_end {
+    int code;               /* SLUICE_OK: the end of the shard, or with `follow` off the end as of the start */
+    const char *message;
+    bool closed;            /* the shard is closed and all of it was delivered */
+    uint64_t next_offset;   /* where to go on */
+    const uint32_t *children;
+    size_t n_children;
+};
+
+struct sluice_subscription;
+
+/* What was pushed: whole batches, none in a heartbeat. */
+struct sluice_pushed {
+    uint64_t next_offset, end_offset, millis_behind, shard_created_s;
+    const uint8_t *data;        /* batches as stored, checked; offsets continue. Valid during the callback, unless it takes them */
+    size_t len;
+    bool taken;                 /* set by the callback: the bytes are its own now (free((void *)data)); credit is given back by sluice_subscription_credit() then */
+};
+struct sluice_subscription_options {
+    const char *consumer;       /* the registered consumer's name */
+    uint64_t credit;            /* bytes that may be on their way or unread; 0: 1 MiB. What a callback did not take is given back after it */
+    uint32_t heartbeat_ms;      /* 0: 5000 */
+    uint64_t timeout_ms;        /* without a leader that takes it, before it ends with an error; 0: for ever */
+    void (*started)(struct sluice_subscription *s, void *user); /* the leader took it, for the first time. May be NULL */
+    void (*pushed)(struct sluice_subscription *s, struct sluice_pushed *p, void *user);
+    void (*ended)(struct sluice_subscription *s, const struct sluice_read_end *end, void *user); /* the last callback. SLUICE_E_IN_USE: another began less than 5 s
+                                                                                                    ago; SLUICE_E_SUPERSEDED: another took over */
+    void *user;
+};
+/* Has a shard's records pushed by its leader, in order, none skipped, from `position` on; goes on at the new leader after a failure. 0, SLUICE_E_INVALID or _MEMORY. */
+int sluice_subscription_open(struct sluice_client *c, const char *stream, uint32_t shard, const struct sluice_position *position,
+                             const struct sluice_subscription_options *o, struct sluice_subscription **out);
+void sluice_subscription_credit(struct sluice_subscription *s, uint64_t bytes);
+/* No callback after it returned. Also allowed in the callbacks, and needed after `ended`. */
+void sluice_subscription_close(struct sluice_subscription *s);
+
 /* ---- reader ------------------------------------------------------------------------------------------------------------ */
 
 /* Records of one batch, consecutive offsets, in order. */
@@ -187,16 +259,6 @@ struct sluice_records {
     const struct batch_record *v;
 };
 void sluice_record_sequence(const struct sluice_records *r, size_t i, char text[SEQNO_TEXT_MAX]);
-
-/* How a reader ended. */
-struct sluice_read_end {
-    int code;               /* SLUICE_OK: the end of the shard, or with `follow` off the end as of the start */
-    const char *message;
-    bool closed;            /* the shard is closed and all of it was delivered */
-    uint64_t next_offset;   /* where to go on */
-    const uint32_t *children;
-    size_t n_children;
-};
 
 struct sluice_reader_options {
     bool no_follow;         /* end at the shard's end as of the start */

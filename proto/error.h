@@ -44,7 +44,10 @@
     X(AHEAD, 31, REJECTED, ELSEWHERE, "the position lies beyond what this replica has") \
     X(MEMORY, 32, REJECTED, SAME, "the node's memory budget is used up") \
     X(OLDER_COPY, 33, REJECTED, NEVER, "the node's disk is an older copy of itself") \
-    X(NOT_ACTIVE, 34, REJECTED, NEVER, "the stream is not active: it is being created or changed")
+    X(NOT_ACTIVE, 34, REJECTED, NEVER, "the stream is not active: it is being created or changed") \
+    X(LIMIT, 35, REJECTED, NEVER, "a limit on how many there may be is reached") \
+    X(IN_USE, 36, REJECTED, NEVER, "in use") \
+    X(SUPERSEDED, 37, REJECTED, NEVER, "another subscriber of this consumer took over")
 
 enum sluice_error {
 #define X(name, value, outcome, retry, text) SLUICE_E_##name = value,

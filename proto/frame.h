@@ -39,6 +39,14 @@ enum frame_kind {
     FRAME_PING = 26, FRAME_PING_REPLY = 27,
     FRAME_TRANSFER = 28, FRAME_TRANSFER_REPLY = 29,               /* move the leadership of a shard (operators, rebalancing) */
     FRAME_STREAM_RESHARD = 30, FRAME_STREAM_RESHARD_REPLY = 31,   /* split, merge, another number of shards */
+    FRAME_CONSUMER_REGISTER = 32, FRAME_CONSUMER_REGISTER_REPLY = 33,
+    FRAME_CONSUMER_REMOVE = 34, FRAME_CONSUMER_REMOVE_REPLY = 35,
+    FRAME_CONSUMER_LIST = 36, FRAME_CONSUMER_LIST_REPLY = 37,
+    FRAME_RESOURCE_CHANGE = 38, FRAME_RESOURCE_CHANGE_REPLY = 39, /* tags and policies of streams and consumers */
+    FRAME_RESOURCE_GET = 40, FRAME_RESOURCE_GET_REPLY = 41,
+    FRAME_ACCOUNT = 42, FRAME_ACCOUNT_REPLY = 43,                 /* settings of an account */
+    FRAME_SUBSCRIBE = 44, FRAME_SUBSCRIBE_REPLY = 45,             /* push: then FRAME_PUSH with the same correlation id, again and again */
+    FRAME_CREDIT = 46, FRAME_PUSH = 47,                           /* CREDIT is not answered */
     FRAME_ERROR = 1,
     /* Between nodes; refused from clients. */
     FRAME_LINK = 64,          /* payload: link records (raft/link_codec.h); correlation id: the sender's journal position */

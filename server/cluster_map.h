@@ -79,6 +79,22 @@ struct stream_settings {
     bool limits_off;
     uint32_t record_max;     /* bytes, key + data */
 };
+/* What a stream and a consumer carry beside: all of it belongs to the map. Tags in order of their keys. */
+enum { TAGS_MAX = 50, TAG_KEY_BYTES = 512, TAG_VALUE_BYTES = 1024, POLICY_BYTES = 20480, CONSUMERS_MAX = 50, ACCOUNTS_MAX = 1024 };
+struct map_tag { char *key, *value; };
+struct map_resource {
+    struct map_tag *tags;
+    unsigned n_tags;
+    char *policy;            /* JSON; NULL: none */
+};
+/* A registered consumer of a stream, for push. */
+struct map_consumer {
+    uint64_t id;             /* index of the entry that made it: never used twice */
+    char name[NAME_MAX_LEN + 1];
+    uint64_t created_ms;
+    struct map_resource resource;
+};
+
 struct map_stream {
     uint8_t id[16];          /* incarnation */
     char name[NAME_MAX_LEN + 1];
@@ -97,8 +113,19 @@ struct map_stream {
     struct map_reshard *reshards;
     unsigned n_reshards;
     uint8_t request_id[16];  /* of its creation */
+    struct map_resource resource;
+    struct map_consumer *consumers; /* by name */
+    unsigned n_consumers;
+    uint32_t metrics;        /* shard-level metrics that are on, a bit each in the order of the API's enumeration (IncomingBytes is 1) */
+    uint32_t warm_mibps;     /* 0: none */
     const struct map_shard **open; /* open shards by first hash key: together they hold every key once. For cluster_map_route() */
     unsigned n_open;
+};
+
+struct map_account {
+    char account[16];
+    uint32_t commitment;     /* to a minimum of throughput: 1 on, 2 off; only kept */
+    uint64_t since_ms;
 };
 
 struct cluster_map {
@@ -111,6 +138,10 @@ struct cluster_map {
     unsigned n_streams;
     struct map_replica controller[REPLICAS_MAX * 8]; /* members of the controller group: voters first */
     unsigned n_controller, n_controller_voters;
+    struct map_account *accounts; /* those of which something is kept, by account */
+    unsigned n_accounts;
+    bool has_token_key;      /* the controller's leader makes it soon after the cluster was formed */
+    uint8_t token_key[32];   /* random, of the cluster: seals shard iterators and NextTokens, so that each node reads what another gave out */
     uint64_t next_group;     /* group ids below it were given out: such a group that is in no stream was deleted for ever */
     void *index;             /* own: lookups by id and group */
 };
@@ -134,6 +165,8 @@ enum replica_verdict cluster_map_verdict(const struct cluster_map *m, uint64_t g
 const struct map_replica *cluster_map_replica(const struct map_shard *s, uint32_t node);
 /* By number; NULL: there is none of that number (any more). */
 struct map_shard *cluster_map_shard(const struct map_stream *s, uint32_t shard);
+const struct map_consumer *cluster_map_consumer(const struct map_stream *s, const char *name, size_t name_len);
+const struct map_consumer *cluster_map_consumer_by_id(const struct map_stream *s, uint64_t id);
 /* The open shard that holds a hash key; NULL while none does. */
 const struct map_shard *cluster_map_route(const struct map_stream *s, const struct hash128 *key);
 

@@ -1,0 +1,116 @@
+/* kinesis_impl.h: what the files of the Kinesis endpoint share: a call, from its request to its one answer.
+ *
+ * A request becomes a struct call (kinesis.c). It is checked in AWS's order (kinesis_front.c), then its operation's function runs (the table in kinesis_operations.c). An
+ * operation answers exactly once, now or later, by call_answer(), call_answer_empty() or call_error(); after that the call is not touched by it any more, unless it holds it.
+ * Whatever is under way for a call (a native request, a put) holds it (call_hold); when the peer goes away call.gone is set, what comes back later is
+ * dropped by call_answer() and call_error() themselves, and the memory goes with the last call_release(). */
+#ifndef SLUICE_KINESIS_IMPL_H
+#define SLUICE_KINESIS_IMPL_H
+
+#include "client/sluice.h"
+#include "server/aws/aws_decode.h"
+#include "server/aws/aws_ids.h"
+#include "server/aws/aws_request.h"
+#include "server/aws/aws_token.h"
+#include "server/cluster_map.h"
+#include "server/kinesis/kinesis.h"
+#include "server/lane.h"
+
+enum {
+    CALL_MEMORY = AWS_DECODE_MEMORY,
+    CALL_MAP_WAIT_MS = 2000,  /* an answer waits at most so long until the lane's map shows what the call has changed */
+    CALL_NATIVE_MS = 10000    /* a native request with its retries; then the outcome is unknown: InternalFailure */
+};
+
+struct kinesis {
+    struct lane *lane;
+    struct env *env;
+    struct http_server *http;
+    struct kinesis_clients *clients;     /* kinesis_clients.c: a native client per account */
+    struct kinesis_producers *producers; /* kinesis_put.c: a producer per stream that is written to */
+    struct kinesis_keys *keys;           /* kinesis_keys.c: the configured access keys; NULL: any credentials are taken */
+    struct kinesis_rates *rates;         /* kinesis_rates.c: control-plane rates; lane 0 has the buckets of the node */
+    struct kinesis_subscribers *subscribers; /* kinesis_subscribe.c */
+    struct aws_block_pool blocks;
+    struct call *calls;
+    struct kinesis_metrics metrics;
+    bool closing;
+};
+
+struct call {
+    struct kinesis *k;
+    struct call *next, **prev;
+    struct http_request *http;        /* NULL once it was answered or the peer is gone */
+    unsigned holds;
+    bool answered, gone;
+    const struct aws_operation *op;
+    int op_number;                    /* enum aws_op */
+    enum aws_format format;
+    struct arena arena;               /* goes with the call */
+    const struct aws_value *input;
+    struct aws_writer writer;
+    bool writing;                     /* the writer is in use */
+    char account[16];                 /* the caller's */
+    char request_id[AWS_REQUEST_ID_SIZE];
+    const char *access_key;           /* in the arena; "" if none was given */
+    /* call_native() */
+    void (*native_done)(struct call *c, const struct sluice_result *r);
+    uint64_t map_version;             /* the answer waits for it */
+    struct env_timer map_timer;
+    bool map_waiting;
+    void *user;                       /* the operation's */
+    void (*abandoned)(struct call *c); /* the operation's, may be NULL: the peer is gone, so stop what is under way (holds stay the operation's to release) */
+};
+
+/* ---- kinesis.c: answers ---- */
+void call_hold(struct call *c);
+void call_release(struct call *c);
+/* The writer of the answer, with its outer object begun. */
+struct aws_writer *call_writer(struct call *c);
+/* Ends the outer object and sends it. What the writer refers to must live until release(arg) runs (NULL: it lives in the arena or in the writer). */
+void call_answer(struct call *c);
+void call_answer_referring(struct call *c, void (*release)(void *arg), void *arg);
+void call_answer_empty(struct call *c);
+void call_error(struct call *c, enum aws_error e, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* With a message as it is (from the aws_ functions); NULL: none. */
+void call_error_text(struct call *c, enum aws_error e, const char *message);
+/* The error of a native request, in AWS's words. stream: its name as the call gave it, or NULL. */
+void call_native_error(struct call *c, int code, const char *message, struct aws_text stream);
+
+/* ---- lookups in the lane's map (kinesis_lookup.c): what is found is valid in this turn ----
+ * NULL or false: answered with the error that belongs to it. */
+/* By StreamName or StreamARN. A stream that is being deleted is found too: see its status. */
+const struct map_stream *call_stream(struct call *c);
+/* The same, and it must be ACTIVE: else ResourceInUseException. */
+const struct map_stream *call_active_stream(struct call *c);
+/* A shard by the member's text; coming ones are not found. */
+const struct map_shard *call_shard(struct call *c, const struct map_stream *s, struct aws_text id);
+/* By ConsumerARN, or StreamARN and ConsumerName. */
+bool call_consumer(struct call *c, const struct map_stream **s, const struct map_consumer **consumer);
+/* By ResourceARN (or StreamName where the operation has that): a stream, or one of its consumers (*consumer else NULL). */
+bool call_resource(struct call *c, const struct map_stream **s, const struct map_consumer **consumer);
+void call_stream_arn(const struct call *c, const struct map_stream *s, char out[AWS_ARN_SIZE]);
+void call_consumer_arn(const struct call *c, const struct map_stream *s, const struct map_consumer *consumer, char out[AWS_ARN_SIZE]);
+/* "Stream S under account A not found." */
+void call_no_stream(struct call *c, struct aws_text name);
+const uint8_t *call_token_key(struct call *c); /* NULL: answered ServiceUnavailable: the cluster has none yet */
+/* The length and the text of a sequence number of a record. */
+void call_sequence(char text[SEQNO_TEXT_MAX], uint64_t created_s, uint32_t shard, uint64_t offset, uint64_t time_ms);
+
+/* ---- native requests (kinesis_native.c) ---- */
+struct sluice_client *call_client(struct call *c);
+/* A control request for the caller's account; done runs once (not if the call was abandoned), with a success not before the lane's map has what the reply's map_version says. On
+ * an error done gets it too: call_native_error() is the usual answer. */
+void call_native(struct call *c, enum frame_kind kind, const ProtobufCMessage *m, void (*done)(struct call *c, const struct sluice_result *r));
+/* The usual done: an empty answer, or the error. */
+void call_native_empty(struct call *c, const struct sluice_result *r);
+
+/* ---- operations: one function each, in the file of its topic; the table is in kinesis_operations.c ---- */
+typedef void (*kinesis_operation)(struct call *c);
+struct kinesis_rate { uint32_t per_s; }; /* 0: none on the control plane */
+#define X(name) void kinesis_##name(struct call *c);
+AWS_OPERATIONS(X)
+#undef X
+void kinesis_run(struct call *c);
+
+#endif
