@@ -39,6 +39,7 @@ enum frame_kind {
     FRAME_PING = 26, FRAME_PING_REPLY = 27,
     FRAME_TRANSFER = 28, FRAME_TRANSFER_REPLY = 29,               /* move the leadership of a shard (operators, rebalancing) */
     FRAME_STREAM_RESHARD = 30, FRAME_STREAM_RESHARD_REPLY = 31,   /* split, merge, another number of shards */
+    FRAME_CLIENT_LAST = FRAME_STREAM_RESHARD,                     /* the highest request of clients */
     FRAME_ERROR = 1,
     /* Between nodes; refused from clients. */
     FRAME_LINK = 64,          /* payload: link records (raft/link_codec.h); correlation id: the sender's journal position */
