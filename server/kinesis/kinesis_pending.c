@@ -15,9 +15,7 @@ PENDING(DescribeLimits)
 PENDING(DescribeStreamConsumer)
 PENDING(DisableEnhancedMonitoring)
 PENDING(EnableEnhancedMonitoring)
-PENDING(GetRecords)
 PENDING(GetResourcePolicy)
-PENDING(GetShardIterator)
 PENDING(IncreaseStreamRetentionPeriod)
 PENDING(ListChannels)
 PENDING(ListShards)
@@ -25,8 +23,6 @@ PENDING(ListStreamConsumers)
 PENDING(ListTagsForResource)
 PENDING(ListTagsForStream)
 PENDING(MergeShards)
-PENDING(PutRecord)
-PENDING(PutRecords)
 PENDING(PutResourcePolicy)
 PENDING(RegisterStreamConsumer)
 PENDING(RemoveTagsFromStream)
@@ -46,8 +42,6 @@ PENDING(UpdateStreamWarmThroughput)
 
 void kinesis_subscribers_map(struct kinesis *k) { (void)k; }
 void kinesis_subscribers_close(struct kinesis *k) { (void)k; }
-void kinesis_producers_map(struct kinesis *k) { (void)k; }
-void kinesis_producers_close(struct kinesis *k) { (void)k; }
 
 /* Until server/cluster_map.c has it; that one then counts. */
 __attribute__((weak)) const struct map_consumer *cluster_map_consumer(const struct map_stream *s, const char *name, size_t name_len)
