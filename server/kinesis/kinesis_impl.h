@@ -65,8 +65,7 @@ struct call {
     const char *access_key;           /* in the arena; "" if none was given */
     /* call_native() */
     void (*native_done)(struct call *c, const struct sluice_result *r);
-    uint64_t map_version;             /* the answer waits for it, */
-    bool (*map_shows)(struct call *c); /* and until this is true, if it is set before call_native() */
+    uint64_t map_version;             /* the answer waits for it */
     ProtobufCMessage *map_reply;      /* a copy of the reply that waits */
     struct env_timer map_timer;
     bool map_waiting;

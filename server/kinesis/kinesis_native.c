@@ -7,10 +7,6 @@
 /* The version of the map that has what the reply tells; 0: it does not say. */
 static uint64_t reply_version(const ProtobufCMessage *reply)
 {
-    if (reply->descriptor == &sluice__stream_reply__descriptor) {
-        const Sluice__StreamInfo *info = ((const Sluice__StreamReply *)reply)->stream;
-        return info != NULL ? info->map_version : 0;
-    }
     const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field_by_name(reply->descriptor, "map_version");
     return f != NULL && f->type == PROTOBUF_C_TYPE_UINT64 ? *(const uint64_t *)((const char *)reply + f->offset) : 0;
 }
@@ -18,7 +14,7 @@ static uint64_t reply_version(const ProtobufCMessage *reply)
 static bool map_is_there(struct call *c)
 {
     const struct cluster_map *m = c->k->lane->map;
-    return m != NULL && m->version >= c->map_version && (c->map_shows == NULL || c->map_shows(c));
+    return m != NULL && m->version >= c->map_version;
 }
 
 static void wait_end(struct call *c)

@@ -13,12 +13,3 @@ void kinesis_subscribers_map(struct kinesis *k) { (void)k; }
 void kinesis_subscribers_close(struct kinesis *k) { (void)k; }
 void kinesis_producers_map(struct kinesis *k) { (void)k; }
 void kinesis_producers_close(struct kinesis *k) { (void)k; }
-
-/* Until server/cluster_map.c has it; that one then counts. */
-__attribute__((weak)) const struct map_consumer *cluster_map_consumer(const struct map_stream *s, const char *name, size_t name_len)
-{
-    (void)s;
-    (void)name;
-    (void)name_len;
-    return NULL;
-}
