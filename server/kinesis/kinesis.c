@@ -89,6 +89,7 @@ static void on_gone(struct http_request *r)
     c->http = NULL;
     c->input = NULL; /* its texts lay in the request */
     call_native_gone(c);
+    call_refresh_end(c);
     if (c->abandoned != NULL) {
         c->abandoned(c);
     }

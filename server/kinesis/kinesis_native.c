@@ -101,6 +101,7 @@ void call_native(struct call *c, enum frame_kind kind, const ProtobufCMessage *m
         return;
     }
     c->native_done = done;
+    c->fresh = true;
     call_hold(c);
     const struct sluice_call_options o = {.timeout_ms = CALL_NATIVE_MS};
     int rc = sluice_call(client, kind, m, &o, answered, c);

@@ -156,10 +156,11 @@ static void monitored(struct call *c, const struct sluice_result *r)
         return;
     }
     const struct monitoring *m = c->user;
+    const Sluice__StreamInfo *info = ((const Sluice__StreamReply *)r->reply)->stream;
     struct aws_writer *w = call_writer(c);
     aws_member_write_text(w, "StreamName", m->name);
     call_write_metrics(w, "CurrentShardLevelMetrics", m->before);
-    call_write_metrics(w, "DesiredShardLevelMetrics", m->after);
+    call_write_metrics(w, "DesiredShardLevelMetrics", info != NULL ? info->metrics : m->after);
     aws_member_write_text(w, "StreamARN", m->arn);
     call_answer(c);
 }
