@@ -43,6 +43,7 @@ struct kinesis {
     struct aws_block_pool blocks;
     struct call *calls;
     struct kinesis_metrics metrics;
+    unsigned n_refreshing;               /* calls that bring the map up to date (kinesis_fresh.c) */
     bool closing;
     void (*done)(void *arg);             /* of kinesis_close() */
     void *done_arg;
@@ -66,8 +67,9 @@ struct call {
     const char *access_key;           /* in the arena; "" if none was given */
     /* call_native() */
     void (*native_done)(struct call *c, const struct sluice_result *r);
-    uint64_t map_version;             /* the answer waits for it, */
-    bool (*map_shows)(struct call *c); /* and until this is true, if it is set before call_native() */
+    bool refreshing;                  /* counted in n_refreshing */
+    bool fresh;                       /* the map has been brought up to date for this call, or it has asked for a change */
+    uint64_t map_version;             /* the answer waits for it */
     ProtobufCMessage *map_reply;      /* a copy of the reply that waits */
     struct env_timer map_timer;
     bool map_waiting;
@@ -96,7 +98,8 @@ void call_streamed(struct call *c);
 void call_native_error(struct call *c, int code, const char *message, struct aws_text stream);
 
 /* ---- lookups in the lane's map (kinesis_lookup.c): what is found is valid in this turn ----
- * NULL or false: answered with the error that belongs to it. */
+ * NULL or false: answered with the error that belongs to it; or, if this node may only not know it yet, the call waits for what the controller's leader knows, and
+ * its operation runs once more from its beginning. So these come first in an operation. */
 /* By StreamName or StreamARN. A stream that is being deleted is found too: see its status. */
 const struct map_stream *call_stream(struct call *c);
 /* The same, and it must be ACTIVE: else ResourceInUseException. */
@@ -125,11 +128,15 @@ void call_native_empty(struct call *c, const struct sluice_result *r);
 
 /* For the endpoint's own files. Requests become calls (kinesis_front.c); calls that wait for the lane's map look again; the peer of a call is gone. */
 void kinesis_front(struct kinesis *k, struct http_request *r);
-void call_native_map(struct call *c);
+bool call_native_map(struct call *c); /* true: it went on, and may be gone */
 void call_native_gone(struct call *c);
 struct call *call_new(struct kinesis *k, struct http_request *r);
 /* An answer of fixed text, which lives for ever. type NULL: no content type; body NULL: empty. */
 void call_answer_fixed(struct call *c, unsigned status, const char *type, const char *body);
+
+/* Something was not found. True: the call waits and its operation will run again. False: it is not there. */
+bool call_refresh(struct call *c);
+void call_refresh_end(struct call *c); /* also when the peer of a call that waits is gone */
 
 /* ---- native clients (kinesis_clients.c) ---- */
 void kinesis_clients_open(struct kinesis *k);
@@ -147,6 +154,8 @@ typedef void (*kinesis_operation)(struct call *c);
 #define X(name) void kinesis_##name(struct call *c);
 AWS_OPERATIONS(X)
 #undef X
+/* The operation runs, without a look at its rate. */
+void kinesis_run_now(struct call *c);
 /* Within its rate, the call's operation runs: now, or in a later turn. */
 void kinesis_run(struct call *c);
 

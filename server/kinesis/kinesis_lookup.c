@@ -27,6 +27,15 @@ static const struct map_stream *find(struct call *c, struct aws_text name)
     return cluster_map_stream(c->k->lane->map, c->account, text);
 }
 
+static const struct map_stream *find_or_answer(struct call *c, struct aws_text name)
+{
+    const struct map_stream *s = find(c, name);
+    if (s == NULL && !call_refresh(c)) {
+        call_no_stream(c, name);
+    }
+    return s;
+}
+
 const struct map_stream *call_stream(struct call *c)
 {
     struct aws_scope scope = scope_of(c);
@@ -37,11 +46,7 @@ const struct map_stream *call_stream(struct call *c)
         call_error_text(c, e, message);
         return NULL;
     }
-    const struct map_stream *s = find(c, name);
-    if (s == NULL) {
-        call_no_stream(c, name);
-    }
-    return s;
+    return find_or_answer(c, name);
 }
 
 static bool active(struct call *c, const struct map_stream *s)
@@ -67,6 +72,9 @@ const struct map_shard *call_shard(struct call *c, const struct map_stream *s, s
     if (shard != NULL && !shard->coming) {
         return shard;
     }
+    if (call_refresh(c)) {
+        return NULL;
+    }
     if (c->op_number == AWS_OP_SplitShard || c->op_number == AWS_OP_MergeShards) {
         call_error(c, AWS_E_ResourceNotFoundException, "Could not find shard %.*s in stream %s under account %s.", TEXT(id), s->name, s->account);
     } else {
@@ -78,14 +86,16 @@ const struct map_shard *call_shard(struct call *c, const struct map_stream *s, s
 /* Both of what an ARN of a consumer names. */
 static bool consumer_of(struct call *c, const struct aws_arn *arn, const struct map_stream **s, const struct map_consumer **consumer)
 {
-    *s = find(c, arn->stream);
+    *s = find_or_answer(c, arn->stream);
     if (*s == NULL) {
-        call_no_stream(c, arn->stream);
         return false;
     }
     *consumer = cluster_map_consumer(*s, arn->consumer.p, arn->consumer.n);
     /* A consumer's ARN has the second of its creation: one that was made anew under the name is another. */
     if (*consumer == NULL || (arn->consumer_created_s >= 0 && (uint64_t)arn->consumer_created_s != (*consumer)->created_ms / 1000)) {
+        if (call_refresh(c)) {
+            return false;
+        }
         call_error(c, AWS_E_ResourceNotFoundException, "Consumer %.*s, stream %.*s in account %s not found.", TEXT(arn->consumer), TEXT(arn->stream), c->account);
         return false;
     }
@@ -123,10 +133,7 @@ bool call_resource(struct call *c, const struct map_stream **s, const struct map
     if (arn.consumer.p != NULL) {
         return consumer_of(c, &arn, s, consumer);
     }
-    *s = find(c, arn.stream);
-    if (*s == NULL) {
-        call_no_stream(c, arn.stream);
-    }
+    *s = find_or_answer(c, arn.stream);
     return *s != NULL;
 }
 

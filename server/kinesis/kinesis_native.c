@@ -7,10 +7,6 @@
 /* The version of the map that has what the reply tells; 0: it does not say. */
 static uint64_t reply_version(const ProtobufCMessage *reply)
 {
-    if (reply->descriptor == &sluice__stream_reply__descriptor) {
-        const Sluice__StreamInfo *info = ((const Sluice__StreamReply *)reply)->stream;
-        return info != NULL ? info->map_version : 0;
-    }
     const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field_by_name(reply->descriptor, "map_version");
     return f != NULL && f->type == PROTOBUF_C_TYPE_UINT64 ? *(const uint64_t *)((const char *)reply + f->offset) : 0;
 }
@@ -18,7 +14,7 @@ static uint64_t reply_version(const ProtobufCMessage *reply)
 static bool map_is_there(struct call *c)
 {
     const struct cluster_map *m = c->k->lane->map;
-    return m != NULL && m->version >= c->map_version && (c->map_shows == NULL || c->map_shows(c));
+    return m != NULL && m->version >= c->map_version;
 }
 
 static void wait_end(struct call *c)
@@ -49,11 +45,13 @@ static void waited(struct env_timer *t)
     go_on(container_of(t, struct call, map_timer));
 }
 
-void call_native_map(struct call *c)
+bool call_native_map(struct call *c)
 {
-    if (c->map_waiting && map_is_there(c)) {
+    bool there = c->map_waiting && map_is_there(c);
+    if (there) {
         go_on(c);
     }
+    return there;
 }
 
 void call_native_gone(struct call *c)
@@ -103,6 +101,7 @@ void call_native(struct call *c, enum frame_kind kind, const ProtobufCMessage *m
         return;
     }
     c->native_done = done;
+    c->fresh = true;
     call_hold(c);
     const struct sluice_call_options o = {.timeout_ms = CALL_NATIVE_MS};
     int rc = sluice_call(client, kind, m, &o, answered, c);

@@ -57,7 +57,7 @@ static const struct { kinesis_operation run; uint32_t per_s; } operations[] = {
 };
 _Static_assert(ARRAY_LEN(operations) == AWS_OPERATION_COUNT && (int)AWS_OPERATION_COUNT <= (int)KINESIS_OPERATIONS_MAX && (int)AWS_ERROR_COUNT <= (int)KINESIS_OPERATIONS_MAX, "an operation has no function");
 
-static void run_now(struct call *c)
+void kinesis_run_now(struct call *c)
 {
     if (c->k->lane->map == NULL) {
         call_error_text(c, AWS_E_ServiceUnavailable, "The node does not know the cluster yet.");
@@ -70,8 +70,8 @@ void kinesis_run(struct call *c)
 {
     uint32_t per_s = operations[c->op_number].per_s;
     if (per_s == 0 || strcmp(c->k->lane->node->settings.limits, "off") == 0) {
-        run_now(c);
+        kinesis_run_now(c);
     } else {
-        kinesis_rates_ask(c, per_s, run_now);
+        kinesis_rates_ask(c, per_s, kinesis_run_now);
     }
 }

@@ -70,13 +70,6 @@ void kinesis_CreateStream(struct call *c)
     call_native(c, FRAME_STREAM_CREATE, &m.base, created);
 }
 
-/* The stream of that id is on its way out, or gone. */
-static bool shows_deleted(struct call *c)
-{
-    const struct map_stream *s = cluster_map_stream_by_id(c->k->lane->map, c->user);
-    return s == NULL || s->status == STREAM_DELETING;
-}
-
 static void deleted(struct call *c, const struct sluice_result *r)
 {
     if (r->code == SLUICE_E_NOT_FOUND) {
@@ -92,7 +85,8 @@ void kinesis_DeleteStream(struct call *c)
     if (s == NULL) {
         return;
     }
-    if (s->n_consumers > 0 && !aws_member_boolean(c->input, AWS_M_EnforceConsumerDeletion, false)) {
+    bool enforced = aws_member_boolean(c->input, AWS_M_EnforceConsumerDeletion, false);
+    if (s->n_consumers > 0 && !enforced) {
         call_error(c, AWS_E_ResourceInUseException, "Stream %s under account %s has %u registered consumers; deregister them, or set EnforceConsumerDeletion.", s->name,
                    s->account, s->n_consumers);
         return;
@@ -101,16 +95,9 @@ void kinesis_DeleteStream(struct call *c)
         call_error(c, AWS_E_ResourceInUseException, "Stream %s under account %s not ACTIVE, instead in state DELETING", s->name, s->account);
         return;
     }
-    uint8_t *id = arena_alloc(&c->arena, sizeof s->id);
-    if (id == NULL) {
-        call_error_text(c, AWS_E_ServiceUnavailable, NULL);
-        return;
-    }
-    memcpy(id, s->id, sizeof s->id);
-    c->user = id;
-    c->map_shows = shows_deleted;
     Sluice__StreamDelete m = SLUICE__STREAM_DELETE__INIT;
     m.name = (char *)s->name;
+    m.keep_if_consumers = !enforced; /* one may be registered meanwhile */
     call_native(c, FRAME_STREAM_DELETE, &m.base, deleted);
 }
 

@@ -130,6 +130,14 @@ bool call_token_seal(struct call *c, const void *cursor, size_t n, char token[AW
     return true;
 }
 
+void call_changed_error(struct call *c, const struct sluice_result *r)
+{
+    const struct map_stream *s = r->code == SLUICE_E_NOT_FOUND || r->code == SLUICE_E_NOT_ACTIVE ? call_active_stream(c) : NULL;
+    if (s != NULL || (r->code != SLUICE_E_NOT_FOUND && r->code != SLUICE_E_NOT_ACTIVE)) { /* otherwise answered, with what the map says now */
+        call_native_error(c, r->code, r->message, (struct aws_text){NULL, 0});
+    }
+}
+
 /* ---- answers ------------------------------------------------------------------------------------------------------------------------- */
 
 static void write_shard_id(struct aws_writer *w, const char *key, uint32_t shard)
@@ -154,9 +162,9 @@ void call_write_shard(struct aws_writer *w, const struct map_stream *s, const st
     aws_write_key(w, "HashKeyRange");
     aws_write_object(w);
     char key[40];
-    hash_key_format(&shard->first, key);
+    hash_to_decimal(&shard->first, key);
     aws_member_write_text(w, "StartingHashKey", key);
-    hash_key_format(&shard->last, key);
+    hash_to_decimal(&shard->last, key);
     aws_member_write_text(w, "EndingHashKey", key);
     aws_write_object_end(w);
     aws_write_key(w, "SequenceNumberRange");
@@ -207,40 +215,4 @@ void call_write_tags(struct aws_writer *w, const struct map_tag *tags, unsigned 
         aws_write_object_end(w);
     }
     aws_write_list_end(w);
-}
-
-/* ---- hash keys ------------------------------------------------------------------------------------------------------------------------ */
-
-bool hash_key_parse(struct aws_text text, struct hash128 *out)
-{
-    unsigned __int128 v = 0;
-    for (size_t i = 0; i < text.n; i++) {
-        unsigned digit = (unsigned)(text.p[i] - '0');
-        if (digit > 9 || v > (~(unsigned __int128)0 - digit) / 10) {
-            return false;
-        }
-        v = v * 10 + digit;
-    }
-    for (unsigned i = 0; i < 16; i++) {
-        out->b[i] = (uint8_t)(v >> (8 * (15 - i)));
-    }
-    return text.n > 0;
-}
-
-void hash_key_format(const struct hash128 *key, char out[40])
-{
-    unsigned __int128 v = 0;
-    for (unsigned i = 0; i < 16; i++) {
-        v = v << 8 | key->b[i];
-    }
-    char digits[40];
-    unsigned n = 0;
-    do {
-        digits[n++] = (char)('0' + (unsigned)(v % 10));
-        v /= 10;
-    } while (v > 0);
-    for (unsigned i = 0; i < n; i++) {
-        out[i] = digits[n - 1 - i];
-    }
-    out[n] = '\0';
 }

@@ -28,8 +28,9 @@ void call_write_warm(struct aws_writer *w, const struct map_stream *s);
 /* The map's tags as a list of Key and Value. */
 void call_write_tags(struct aws_writer *w, const struct map_tag *tags, unsigned n);
 
-/* A 128-bit hash key from its decimal text, and back (40 bytes). False: it does not fit. */
-bool hash_key_parse(struct aws_text text, struct hash128 *out);
-void hash_key_format(const struct hash128 *key, char out[40]);
+/* StreamCreationTimestamp, if it is given, is this stream's; else answered (kinesis_shards.c). */
+bool call_creation_agrees(struct call *c, const struct map_stream *s);
+/* The error of a native request on a stream or consumer that was there when the call came. */
+void call_changed_error(struct call *c, const struct sluice_result *r);
 
 #endif
