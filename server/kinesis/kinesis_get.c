@@ -3,6 +3,7 @@
  * A call is one shared fetch at the shard's leader, and further ones of the same call as long as there is more and it may be given: a fetch gives at most 64 batches. Each answer is
  * written as it comes, in one pass over its batches: JSON takes the data as base64; CBOR refers to it, so the batches' bytes are kept until the answer has left. The cut at
  * Limit or 10 MiB is exact: the next iterator may point into the middle of a batch. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -333,7 +334,7 @@ void kinesis_GetRecords(struct call *c)
     enum aws_error e = aws_iterator_open(aws_member_text(c->input, AWS_M_ShardIterator), key, (int64_t)env_wall_ms(c->k->env), &it, message);
     if (e == AWS_E_NONE && it.position != AWS_POSITION_OFFSET && it.position != AWS_POSITION_TRIM_HORIZON) {
         e = AWS_E_InvalidArgumentException; /* no such ones are given out */
-        strcpy(message, "Invalid ShardIterator.");
+        snprintf(message, sizeof message, "Invalid ShardIterator.");
     }
     if (e != AWS_E_NONE) {
         call_error_text(c, e, message);
