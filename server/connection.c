@@ -218,7 +218,7 @@ static bool takes_nothing(struct connection *c, uint64_t now)
 static void forget_here(struct lane *l, void *arg)
 {
     uint64_t *id = arg;
-    shard_fetch_forget(l, *id);
+    shard_batches_forget(l, *id);
     free(id);
 }
 

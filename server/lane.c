@@ -191,7 +191,7 @@ static void tick(struct env_timer *t)
         shard_retention_step(s);
     }
     if (l->ticks % (LANE_CONNECTIONS_MS / LANE_TICK_MS) == 0) {
-        shard_fetch_tick(l);
+        shard_batches_tick(l);
         connections_tick(l);
     }
     uint64_t status_ms = l->stirred == NULL && l->status_settled ? LANE_STATUS_IDLE_MS : LANE_STATUS_MS;

@@ -15,7 +15,7 @@
 #include "proto/frame.h"
 #include "raft/group.h"
 #include "server/dedupe.h"
-#include "server/fetch_room.h"
+#include "server/shard_batches.h"
 #include "storage/env.h"
 
 struct lane;
@@ -46,8 +46,7 @@ struct fetch {
     struct env_timer timer;
     bool timer_ready;
     struct request *waiter_next, **waiter_prev;
-    struct fetch_read *read;      /* server/shard_fetch.c */
-    struct fetch_claim claim;     /* on memory for the answer */
+    struct shard_batches batches; /* the answer's */
 };
 
 struct request {

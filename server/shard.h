@@ -1,7 +1,8 @@
 /* shard.h: a replica of a shard on this node: the machine (shard_state.h), its Raft group, the index of its records, and, while it leads, what is in flight.
  *
- * Files: shard.c (life, sink, role), shard_put.c (writes), shard_fetch.c (reads of records), shard_read.c (positions, resolve), shard_control.c (entries
- * that the leader proposes by itself: OPEN, SETTINGS, TRIM), shard_clock.c (the log's time). All on the lane's thread.
+ * Files: shard.c (life, sink, role), shard_put.c (writes), shard_fetch.c (reads of records), shard_batches.c (the batches of an answer), shard_push.c (subscriptions),
+ * shard_read.c (positions, resolve), shard_control.c (entries that the leader proposes by itself: OPEN, SETTINGS, TRIM), shard_clock.c (the log's time). All on the lane's
+ * thread.
  *
  * Phases: RUNNING -> CLOSING (group_close is on its way, waiters are answered) -> freed once the group is closed and no read holds a pin. */
 #ifndef SLUICE_SHARD_H
@@ -13,6 +14,7 @@
 #include "server/lane.h"
 #include "server/quota.h"
 #include "server/request.h"
+#include "server/shard_batches.h"
 #include "server/shard_state.h"
 #include "storage/batch_log.h"
 
@@ -113,10 +115,8 @@ void shard_put_closed(struct shard *s);               /* CLOSE was applied: what
 void shard_fetch(struct shard *s, struct request *r);
 void shard_fetch_wake(struct shard *s);               /* records or a close were applied */
 void shard_fetch_reject(struct shard *s, int code);
-/* Once a second: those that waited too long for memory; tells every lane if memory is short. */
-void shard_fetch_tick(struct lane *l);
-/* The connection is gone: what it still wants is not read (on lane `l`). */
-void shard_fetch_forget(struct lane *l, uint64_t connection);
+/* How long ago the record at `offset` arrived; 0 at the end. */
+uint64_t shard_millis_behind(const struct shard *s, uint64_t offset);
 /* shard_read.c */
 void shard_position(struct shard *s, struct request *r);
 void shard_resolve(struct shard *s, struct request *r);
