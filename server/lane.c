@@ -43,6 +43,8 @@ void lane_free(struct lane *l)
 {
     routes_deinit(&l->routes);
     fetch_room_deinit(&l->fetch_room);
+    sluice_assert(l->subscriptions.n == 0);
+    id_table_deinit(&l->subscriptions);
     while (l->past != NULL) {
         struct lane_past *p = l->past;
         l->past = p->next;
@@ -431,6 +433,9 @@ static void map_here(struct lane *l, void *arg)
         } else {
             links_set_peer(links, n->id, n->host, n->port);
         }
+    }
+    for (struct shard *s = l->shards; s != NULL; s = s->next) {
+        shard_push_map(s);
     }
     lane_reconcile(l);
     for (struct shard *s = l->shards; s != NULL; s = s->next) {

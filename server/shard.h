@@ -24,7 +24,11 @@ enum {
     SHARD_WAIT_MAX_MS = 60000,
     SHARD_FETCH_BYTES_MAX = 10 << 20,
     SHARD_FETCH_ROOM_WAIT_MS = 15000,    /* a fetch waits for memory at most so long, then BUSY: longer than connections that hang are borne with */
-    SHARD_FETCH_CROWDED_MS = 2500        /* how long the word that memory is short holds; it is said every second */
+    SHARD_FETCH_CROWDED_MS = 2500,       /* how long the word that memory is short holds; it is said every second */
+    SHARD_PUSH_IN_USE_MS = 5000,         /* a new subscriber takes over no sooner after the one before it */
+    SHARD_PUSH_HEARTBEAT_MIN_MS = 100, SHARD_PUSH_HEARTBEAT_MAX_MS = 60000,
+    SHARD_PUSH_BYTES = 1 << 20, SHARD_PUSH_LIMITED_BYTES = 256 << 10, /* one push, or one batch; limited: little at a time, so that it flows evenly */
+    SHARD_PUSH_CREDIT_MAX = 1 << 30
 };
 #define SHARD_FOLLOWED_NS 30000000000u /* so long after a fetch new batches go to the cache */
 
@@ -62,6 +66,8 @@ struct shard {
     bool control_busy, control_due; /* due: could not be proposed */
     bool expired;                  /* closed, and nothing is left that its retention keeps: as last seen while leading */
     struct request *waiters;       /* fetches waiting for records */
+    struct subscription *subscriptions; /* server/shard_push.c */
+    struct push_place *places;     /* of consumers that subscribed in this leadership */
     uint64_t fetched_ns;           /* when the last fetch came; 0: none yet */
     /* While leading: the replicas' clocks against ours (F31), looked at when they are needed and older than a tick. */
     uint64_t clocks_seen_ms;       /* 0: not in this term */
@@ -93,6 +99,8 @@ void shard_unpin(struct shard *s);
 void shard_not_leader(struct shard *s, struct request *r);
 /* True (and answered STALE) if this replica must not answer reads now. */
 bool shard_answer_if_stale(struct shard *s, struct request *r);
+/* False if throughput limits are off, for the stream or the node. */
+bool shard_limited(const struct shard *s);
 /* First offset that may be read: by the trim point and by log time (F32). */
 uint64_t shard_first_readable(const struct shard *s);
 /* True if the request names this shard's incarnation; else it was answered. */
@@ -117,6 +125,13 @@ void shard_fetch_wake(struct shard *s);               /* records or a close were
 void shard_fetch_reject(struct shard *s, int code);
 /* How long ago the record at `offset` arrived; 0 at the end. */
 uint64_t shard_millis_behind(const struct shard *s, uint64_t offset);
+/* shard_push.c */
+void shard_subscribe(struct shard *s, struct request *r);
+void shard_push_wake(struct shard *s);                /* records or a close were applied, or it is ready again */
+void shard_push_reject(struct shard *s, int code);    /* all of them end; the places are free */
+void shard_push_map(struct shard *s);                 /* the lane has a new map: those of consumers that are gone end */
+/* More credit for a subscription of the lane, if it is there; over: its end, nothing more is sent. */
+void shard_push_credit(struct lane *l, uint64_t id, uint64_t bytes, bool over);
 /* shard_read.c */
 void shard_position(struct shard *s, struct request *r);
 void shard_resolve(struct shard *s, struct request *r);
