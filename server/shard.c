@@ -165,14 +165,6 @@ static void sink_seeded(void *arg, const struct locator *l)
 
 /* ---- life ---- */
 
-static void init_quotas(struct shard *s)
-{
-    const struct settings *set = &s->lane->node->settings;
-    uint64_t now = env_now_ms(s->lane->env);
-    quota_init(&s->bytes, set->shard_bytes_per_s, 0, now);
-    quota_init(&s->records, set->shard_records_per_s, 0, now);
-}
-
 static void finish_close(struct shard *s)
 {
     if (!s->group_closed || s->pins > 0) {
@@ -218,7 +210,7 @@ int shard_open(struct lane *l, const struct shard_open_options *o, struct shard 
     shard_state_init(&s->state);
     s->state.ignore_producers = (l->node->settings.test_disable_server & SERVER_RULE_F20) != 0;
     s->batches = batch_log_open(l->journal, o->group);
-    init_quotas(s);
+    shard_limits_init(s);
     s->next = l->shards;
     s->prev = &l->shards;
     if (s->next != NULL) {
@@ -324,11 +316,6 @@ bool shard_answer_if_stale(struct shard *s, struct request *r)
         return true;
     }
     return false;
-}
-
-bool shard_limited(const struct shard *s)
-{
-    return !s->state.settings.limits_off && strcmp(s->lane->node->settings.limits, "off") != 0;
 }
 
 uint64_t shard_first_readable(const struct shard *s)

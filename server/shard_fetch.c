@@ -147,12 +147,30 @@ static void refused(struct shard_batches *b, int code, const char *why)
     fail(r->shard_at, r, code, why, 0);
 }
 
+/* What a shared answer counts: the records that were asked for, as they are without compression. Of a batch in part its share. */
+static uint64_t shared_bytes(const struct batch_read *read, uint64_t from)
+{
+    uint64_t bytes = 0, to = read->limit;
+    for (unsigned i = 0; i < read->n; i++) {
+        const uint8_t *batch = read->reads[i].data;
+        uint64_t first = get_u64(batch + 16), count = get_u32(batch + 24);
+        uint64_t begin = max_u64(first, from), end = min_u64(first + count, to);
+        bytes += end > begin ? get_u32(batch + 28) * (end - begin) / count : 0;
+    }
+    return min_u64(bytes, SHARD_FETCH_BYTES_MAX);
+}
+
 static void read_done(struct shard_batches *b)
 {
     struct request *r = container_of(b, struct request, u.fetch.batches);
     struct shard *s = r->shard_at;
     const char *why;
     int code = shard_batches_code(b, &why);
+    if (code == SLUICE_E_EXPIRED && r->u.fetch.from_horizon && r->u.fetch.offset < shard_first_readable(s)) {
+        shard_batches_end(b);
+        step(s, r, false); /* the horizon moved on while it was read */
+        return;
+    }
     if (code == SLUICE_E_EXPIRED) {
         fail_expired(s, r);
         return;
@@ -163,6 +181,9 @@ static void read_done(struct shard_batches *b)
     }
     const struct shard_batches_read *read = b->read;
     struct lane_metrics *m = &s->lane->metrics;
+    if (r->u.fetch.shared) {
+        quota_take(&s->read_payload, shared_bytes(&read->read, r->u.fetch.offset), env_now_ms(s->lane->env));
+    }
     s->read_bytes += read->bytes;
     s->read_records += read->read.next_offset - r->u.fetch.offset;
     m->fetch_bytes_total += read->bytes;
@@ -203,6 +224,9 @@ static void step(struct shard *s, struct request *r, bool may_wait)
         return;
     }
     uint64_t first = shard_first_readable(s);
+    if (f->offset < first && f->from_horizon) {
+        f->offset = first;
+    }
     if (f->offset < first) {
         fail_expired(s, r);
         return;
@@ -248,6 +272,13 @@ void shard_fetch(struct shard *s, struct request *r)
     r->u.fetch.batches = (struct shard_batches){ .shard = s, .room = room, .refused = refused, .done = read_done };
     if (!shard_request_ok(s, r)) {
         return;
+    }
+    struct fetch *f = &r->u.fetch;
+    if (f->shared) {
+        f->max_records = f->max_records != 0 ? (uint32_t)min_u64(f->max_records, SHARD_SHARED_RECORDS_MAX) : SHARD_SHARED_RECORDS_MAX;
+        if (!f->continued && !shard_shared_read_ok(s, r, &s->read_calls)) {
+            return;
+        }
     }
     s->fetched_ns = env_now_ns(s->lane->env);
     if (r->u.fetch.fresh && (s->lane->node->settings.test_disable_server & SERVER_RULE_FRESH) == 0) {
