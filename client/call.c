@@ -65,6 +65,7 @@ static bool call_kinds(enum frame_kind kind, const ProtobufCMessageDescriptor **
         {FRAME_NODE_CHANGE, &sluice__node_change__descriptor, &sluice__cluster_status_reply__descriptor},
         {FRAME_PING, &sluice__empty__descriptor, &sluice__empty__descriptor},
         {FRAME_TRANSFER, &sluice__transfer__descriptor, &sluice__empty__descriptor},
+        {FRAME_CONSUMER_LIST, &sluice__consumer_list__descriptor, &sluice__consumer_list_reply__descriptor},
         {FRAME_STREAM_RESHARD, &sluice__stream_reshard__descriptor, &sluice__stream_reply__descriptor},
     };
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {

@@ -33,7 +33,8 @@ struct subscription {
     struct subscription *next, **prev;
     struct push_place *place;       /* NULL: it lost it, or it is ending */
     struct request *request;
-    uint64_t id, consumer, offset, credit;
+    uint64_t id, consumer, offset;
+    int64_t credit;                 /* below 0 by no more than a batch */
     uint32_t heartbeat_ms;
     uint64_t pushed_ms;             /* when the last push went */
     struct shard_batches batches;   /* of the push that is being made or written */
@@ -160,7 +161,7 @@ static void read_done(struct shard_batches *b)
     }
     const struct shard_batches_read *read = b->read;
     uint64_t now = env_now_ms(s->lane->env), records = read->read.next_offset - u->offset;
-    u->credit -= min_u64(u->credit, read->bytes);
+    u->credit -= (int64_t)read->bytes;
     if (shard_limited(s)) {
         quota_take(&u->place->bytes, read->bytes, now);
     }
@@ -191,7 +192,7 @@ static void refused(struct shard_batches *b, int code, const char *why)
 static void read_more(struct subscription *u)
 {
     struct shard *s = u->shard;
-    uint64_t want = min_u64(u->credit, shard_limited(s) ? SHARD_PUSH_LIMITED_BYTES : SHARD_PUSH_BYTES);
+    uint64_t want = min_u64((uint64_t)u->credit, shard_limited(s) ? SHARD_PUSH_LIMITED_BYTES : SHARD_PUSH_BYTES);
     if (!shard_batches_read(&u->batches, u->request->conn_id, u->offset, want, s->state.next)) {
         end(u, SLUICE_E_MEMORY, NULL);
     }
@@ -324,7 +325,7 @@ static void begin(struct shard *s, struct request *r)
     u->id = q->id;
     u->consumer = q->consumer;
     u->offset = q->offset;
-    u->credit = min_u64(q->credit, SHARD_PUSH_CREDIT_MAX);
+    u->credit = (int64_t)min_u64(q->credit, SHARD_PUSH_CREDIT_MAX);
     u->heartbeat_ms = q->heartbeat_ms;
     u->pushed_ms = now;
     u->batches = (struct shard_batches){ .shard = s, .room = room, .refused = refused, .done = read_done };
@@ -415,7 +416,8 @@ void shard_push_credit(struct lane *l, uint64_t id, uint64_t bytes, bool over)
     if (u == NULL) {
         return;
     }
-    u->credit = min_u64(u->credit + min_u64(bytes, SHARD_PUSH_CREDIT_MAX), SHARD_PUSH_CREDIT_MAX);
+    int64_t sum = u->credit + (int64_t)min_u64(bytes, SHARD_PUSH_CREDIT_MAX);
+    u->credit = sum < SHARD_PUSH_CREDIT_MAX ? sum : SHARD_PUSH_CREDIT_MAX;
     if (over) {
         u->gone = true;
         leave_place(u);
