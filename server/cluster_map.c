@@ -6,6 +6,7 @@
 
 #include "proto/base.h"
 #include "server/id_table.h"
+#include "server/map_resource.h"
 
 struct map_index {
     struct id_table groups;         /* group -> struct map_shard */
@@ -80,8 +81,14 @@ void cluster_map_unref(struct cluster_map *m)
         free(m->streams[i].shards);
         free(m->streams[i].reshards);
         free(m->streams[i].open);
+        map_resource_unref(&m->streams[i].resource);
+        for (unsigned k = 0; k < m->streams[i].n_consumers; k++) {
+            map_resource_unref(&m->streams[i].consumers[k].resource);
+        }
+        free(m->streams[i].consumers);
     }
     free(m->streams);
+    free(m->accounts);
     free(m);
 }
 

@@ -191,6 +191,18 @@ static const char *kind_name(unsigned kind)
         return "transfer";
     case FRAME_STREAM_RESHARD:
         return "stream_reshard";
+    case FRAME_CONSUMER_REGISTER:
+        return "consumer_register";
+    case FRAME_CONSUMER_REMOVE:
+        return "consumer_remove";
+    case FRAME_CONSUMER_LIST:
+        return "consumer_list";
+    case FRAME_RESOURCE_CHANGE:
+        return "resource_change";
+    case FRAME_RESOURCE_GET:
+        return "resource_get";
+    case FRAME_ACCOUNT:
+        return "account";
     case FRAME_FORWARD:
         return "forward";
     case FRAME_REPORT:

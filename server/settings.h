@@ -76,6 +76,7 @@ struct settings {
     uint64_t files_max;                                                    /* descriptors that the process may have, filled in by main.c; 0: not known */
     uint32_t cores;                                                        /* of this machine, filled in by main.c: lanes of a new data folder if `lanes` is 0 */
     unsigned test_disable_raft, test_disable_journal, test_disable_server; /* simulator only: no flag sets them */
+    unsigned test_features;                                                /* tests only: the feature level of an older program; 0: this one's */
     uint32_t snapshot_bytes, trailing_bytes;                               /* 0: defaults */
 };
 
