@@ -69,7 +69,6 @@ static bool call_kinds(enum frame_kind kind, const ProtobufCMessageDescriptor **
         {FRAME_STREAM_RESHARD, &sluice__stream_reshard__descriptor, &sluice__stream_reply__descriptor},
         {FRAME_CONSUMER_REGISTER, &sluice__consumer_register__descriptor, &sluice__consumer_reply__descriptor},
         {FRAME_CONSUMER_REMOVE, &sluice__consumer_remove__descriptor, &sluice__consumer_reply__descriptor},
-        {FRAME_CONSUMER_LIST, &sluice__consumer_list__descriptor, &sluice__consumer_list_reply__descriptor},
         {FRAME_RESOURCE_CHANGE, &sluice__resource_change__descriptor, &sluice__resource_reply__descriptor},
         {FRAME_RESOURCE_GET, &sluice__resource_get__descriptor, &sluice__resource_reply__descriptor},
         {FRAME_ACCOUNT, &sluice__account_change__descriptor, &sluice__account_reply__descriptor},
