@@ -129,6 +129,9 @@ static char *read_small(const char *file)
     size_t n = fread(text, 1, MOST + 1, f);
     bool bad = ferror(f) || n > MOST || memchr(text, 0, n) != NULL;
     text[n] = '\0';
+    for (size_t end = n; !bad && end > 0 && (text[end - 1] == '\n' || text[end - 1] == '\r'); end--) {
+        text[end - 1] = '\0'; /* the file's end is no part of the policy */
+    }
     if (f != stdin) {
         fclose(f);
     }

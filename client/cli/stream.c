@@ -53,12 +53,11 @@ static int print_stream(struct cli *c, const Sluice__StreamInfo *s)
         open += sh->open;
         leaderless += sh->open && sh->leader == 0;
     }
-    char largest[32];
     printf("name        %s\nstatus      %s\nid          %s\ncreated     %s\nshards      %zu (%u open%s)\nreplicas    %u\nretention   %u h\nlimits      %s%s\n"
-           "records     %s%llu%s\nlargest     %s\nconsumers   %u\n",
+           "records     %s%llu%s\nrecord max  %u KiB\nconsumers   %u\n",
            s->name, status_text((int)s->status), id, created, s->n_shards > 0 ? s->n_shards : s->shard_count, open, leaderless > 0 ? ", some without a leader" : "",
            s->replicas, s->retention_hours, s->limits_off ? "off" : "kinesis", s->on_demand ? ", on demand" : "", known ? "" : "at least ", (unsigned long long)records, known ? "" : " (not every shard has a leader that answers)",
-           cli_bytes((double)s->record_max, largest), s->consumers);
+           s->record_max / 1024, s->consumers);
     for (size_t i = 0; i < s->n_tags; i++) {
         printf("%-12s%s = %s\n", i == 0 ? "tags" : "", s->tags[i]->key, s->tags[i]->value);
     }

@@ -114,7 +114,7 @@ static void empty_messages(struct hostile *h)
 {
     int fd = dial_client(h->endpoint);
     for (int kind = FRAME_PUT; kind <= FRAME_CLIENT_LAST; kind += 2) {
-        if (kind == FRAME_STREAM_LIST || kind == FRAME_CLUSTER_STATUS || kind == FRAME_PING) {
+        if (kind == FRAME_STREAM_LIST || kind == FRAME_CLUSTER_STATUS || kind == FRAME_PING || kind == FRAME_ACCOUNT) {
             continue;
         }
         char what[64];
@@ -207,6 +207,70 @@ static void bad_control(struct hostile *h)
     close(fd);
 }
 
+/* A change of the stream's tags or policy that must be refused. */
+static void resource(struct hostile *h, int fd, const char *what, const char *key, const char *value, size_t times, const char *policy)
+{
+    Sluice__ResourceChange m = SLUICE__RESOURCE_CHANGE__INIT;
+    Sluice__Tag tag = SLUICE__TAG__INIT;
+    tag.key = (char *)(uintptr_t)key;
+    tag.value = (char *)(uintptr_t)value;
+    Sluice__Tag **list = xcalloc(times + 1, sizeof *list);
+    for (size_t i = 0; i < times; i++) {
+        list[i] = &tag;
+    }
+    m.stream = (char *)(uintptr_t)h->stream;
+    m.n_tags = times;
+    m.tags = list;
+    m.policy = (char *)(uintptr_t)policy;
+    send_frame(fd, FRAME_RESOURCE_CHANGE, 1, &m, NULL, 0);
+    expect_error(h, fd, what, false, CODES(SLUICE_E_INVALID, SLUICE_E_LIMIT, SLUICE_E_PROTOCOL));
+    free(list);
+}
+
+static void bad_resources(struct hostile *h)
+{
+    int fd = dial_client(h->endpoint);
+    char *text = xmalloc(100001);
+    memset(text, 't', 100000);
+    text[100000] = '\0';
+    resource(h, fd, "a tag's key of 100000 bytes", text, "", 1, "");
+    resource(h, fd, "a tag's value of 100000 bytes", "k", text, 1, "");
+    resource(h, fd, "5000 tags", "k", "v", 5000, "");
+    resource(h, fd, "the same tag twice", "k", "v", 2, "");
+    static const char *const keys[] = {"", "a\xff", "\xed\xa0\x80", "\xc0\xaf", "aws:x", "a\nb!", "%s%n;", "\xf0\x9f\x98\x80"};
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        resource(h, fd, "a bad key", keys[i], "", 1, "");
+    }
+    memset(text, '[', 100000);
+    resource(h, fd, "a policy of 100000 brackets", "k", "v", 1, text);
+    text[20000] = '\0';
+    resource(h, fd, "a policy of 20000 brackets", "k", "v", 1, text);
+    resource(h, fd, "a policy that is no JSON", "k", "v", 1, "{\"a\":\xff}");
+    free(text);
+    Sluice__ConsumerRegister consumer = SLUICE__CONSUMER_REGISTER__INIT;
+    consumer.stream = (char *)(uintptr_t)h->stream;
+    static const char *const names[] = {"", "a b", "../x", "\xc3\xa4", "a\xff"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        consumer.name = (char *)(uintptr_t)names[i];
+        send_frame(fd, FRAME_CONSUMER_REGISTER, 1, &consumer, NULL, 0);
+        expect_error(h, fd, "a bad consumer", false, CODES(SLUICE_E_INVALID));
+    }
+    Sluice__StreamUpdate update = SLUICE__STREAM_UPDATE__INIT;
+    update.name = (char *)(uintptr_t)h->stream;
+    update.record_max = UINT32_MAX;
+    send_frame(fd, FRAME_STREAM_UPDATE, 1, &update, NULL, 0);
+    expect_error(h, fd, "records of 4 GiB", false, CODES(SLUICE_E_INVALID));
+    update.record_max = 0;
+    update.metrics_on = UINT32_MAX;
+    send_frame(fd, FRAME_STREAM_UPDATE, 1, &update, NULL, 0);
+    expect_error(h, fd, "all metrics that could be", false, CODES(SLUICE_E_INVALID));
+    update.metrics_on = 0;
+    update.mode = (Sluice__StreamUpdate__Mode)7;
+    send_frame(fd, FRAME_STREAM_UPDATE, 1, &update, NULL, 0);
+    expect_error(h, fd, "a mode of kind 7", false, CODES(SLUICE_E_INVALID));
+    close(fd);
+}
+
 static void fetch(struct hostile *h, int fd, const char *what, const uint8_t *id, size_t id_len, uint32_t shard, uint64_t offset, const int *codes)
 {
     Sluice__Fetch m = SLUICE__FETCH__INIT;
@@ -284,6 +348,7 @@ const struct attack message_attacks[] = {
     {"protobuf garbage", protobuf_garbage},
     {"empty messages", empty_messages},
     {"bad control requests", bad_control},
+    {"bad tags, policies and consumers", bad_resources},
     {"bad reads", bad_reads},
     {NULL, NULL},
 };
