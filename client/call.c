@@ -23,7 +23,7 @@ struct call {
     struct target target;
     struct node *node, *failed;
     unsigned turn, attempts;
-    bool once, maybe;
+    bool once, no_throttle_wait, maybe;
     bool any;                  /* any replica will do */
     uint64_t timeout_ms, deadline_ns;
     int last_code;
@@ -167,7 +167,7 @@ static void call_answered(struct request *r, const struct answer *a)
     }
     k->maybe = k->maybe || a->maybe;
     enum sluice_retry retry = sluice_error_retry(a->code);
-    if (retry == SLUICE_RETRY_NEVER || (a->maybe && k->once)) {
+    if (retry == SLUICE_RETRY_NEVER || (a->maybe && k->once) || (a->code == SLUICE_E_THROTTLED && k->no_throttle_wait)) {
         call_fail(k, a->code, a->message, a->hint);
         return;
     }
@@ -292,7 +292,8 @@ int sluice_call(struct sluice_client *c, enum frame_kind kind, const ProtobufCMe
         return SLUICE_E_INVALID;
     }
     struct call *k = xcalloc(1, sizeof *k);
-    *k = (struct call){.client = c, .reply = reply, .shard = o->shard, .turn = c->options.in_order ? 0 : c->turn++, .once = o->once, .cb = cb, .user = user};
+    *k = (struct call){.client = c, .reply = reply, .shard = o->shard, .turn = c->options.in_order ? 0 : c->turn++, .once = o->once, .no_throttle_wait = o->no_throttle_wait,
+                       .cb = cb, .user = user};
     k->message = message_copy(c, message);
     if (k->message == NULL) {
         free(k);

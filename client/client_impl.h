@@ -144,6 +144,7 @@ struct stream {
     unsigned refs;
     bool known;
     uint8_t id[16];
+    uint32_t record_max;  /* 0: not told */
     uint64_t map_version; /* what is older is not taken: a shard that is closed stays closed */
     struct shard *shards; /* by id */
     size_t n_shards;

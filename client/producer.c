@@ -407,6 +407,12 @@ int producer_add(struct sluice_producer *p, struct lane *l, const struct sluice_
     return 0;
 }
 
+static uint32_t record_max(const struct sluice_producer *p)
+{
+    uint32_t max = p->options.record_max != 0 ? p->options.record_max : p->stream->record_max != 0 ? p->stream->record_max : p->client->record_max;
+    return max != 0 && max < BATCH_RECORD_BYTES_MAX ? max : BATCH_RECORD_BYTES_MAX;
+}
+
 int sluice_producer_put(struct sluice_producer *p, const struct sluice_record *r, sluice_put_cb cb, void *user)
 {
     if (p->error != 0) {
@@ -416,8 +422,7 @@ int sluice_producer_put(struct sluice_producer *p, const struct sluice_record *r
         return SLUICE_E_INVALID;
     }
     size_t bytes = r->key_len + r->data_len;
-    uint32_t record_max = p->client->record_max != 0 ? p->client->record_max : BATCH_RECORD_BYTES_MAX;
-    if (bytes > record_max || r->data_len > record_max) {
+    if (bytes > record_max(p) || r->data_len > BATCH_RECORD_BYTES_MAX) {
         return SLUICE_E_TOO_LARGE;
     }
     if (!p->open || (p->buffered + bytes > p->options.buffered_bytes_max && p->buffered > 0)) {

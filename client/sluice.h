@@ -82,6 +82,7 @@ struct sluice_call_options {
     const char *stream;    /* not NULL: the request concerns this stream's shard and goes to its leader first */
     uint32_t shard;
     bool once;             /* report an unknown outcome instead of trying again */
+    bool no_throttle_wait; /* report SLUICE_E_THROTTLED instead of trying again later */
 };
 
 /* Sends a request and calls back once with its answer. message is packed before the call returns. Which requests: HELLO, PUT and
@@ -151,6 +152,7 @@ struct sluice_producer_options {
     uint32_t batch_bytes;         /* 0: 64 KiB, and up to 256 KiB while the shard's window is closed */
     unsigned batches_in_flight;   /* per shard, 1..5; 0: 5 (not idempotent: always 1, to keep the order) */
     uint32_t bytes_in_flight;     /* per shard; 0: 1 MiB. One batch is always allowed */
+    uint32_t record_max;          /* largest record, key and data; 0: what the stream allows, as far as this client knows */
     size_t buffered_bytes_max;    /* records accepted and not yet completed; 0: 32 MiB */
     uint64_t delivery_timeout_ms; /* from put to giving up, and to fetch the map at first; 0: 120000; UINT64_MAX: for ever */
     /* After sluice_producer_put() answered SLUICE_E_BUSY: there is room again (or the producer is open now, or it failed: the next put
