@@ -48,6 +48,7 @@ struct request {
     struct blob *payload;  /* may be NULL; a reference is held while it is being written */
     uint32_t timeout_ms;   /* for this attempt */
     bool long_poll;        /* the node may be silent on it */
+    bool subscribes;       /* answers keep coming: done runs for each, until the owner cancels it or an error comes, which is the last. The time counts from the newest */
     request_done done;
     /* The node's. */
     struct node *node;     /* NULL: not under way */
@@ -94,6 +95,8 @@ struct node {
 int request_send(struct node *n, struct request *r);
 /* Forgets a request: a late answer is dropped. Fine on one that is not under way. */
 void request_cancel(struct request *r);
+/* Sends a frame that has no answer, about a request that was answered and goes on (or nothing if it is not under way). */
+void request_note(struct request *r, uint8_t kind, const ProtobufCMessage *message);
 static inline bool request_active(const struct request *r) { return r->node != NULL; }
 
 /* The connection to that lane of the node (counted from 1; 0: not known), if there is one; else n itself, and one is looked for. */

@@ -232,13 +232,16 @@ struct sluice_subscription;
 
 /* What was pushed: whole batches, none in a heartbeat. */
 struct sluice_pushed {
+    uint64_t offset;            /* first record of it that is wanted: only the very first batch may begin below */
     uint64_t next_offset, end_offset, millis_behind, shard_created_s;
     const uint8_t *data;        /* batches as stored, checked; offsets continue. Valid during the callback, unless it takes them */
     size_t len;
     bool taken;                 /* set by the callback: the bytes are its own now (free((void *)data)); credit is given back by sluice_subscription_credit() then */
 };
 struct sluice_subscription_options {
-    const char *consumer;       /* the registered consumer's name */
+    const char *consumer;       /* the registered consumer's name; NULL: consumer_id tells which */
+    uint64_t consumer_id;       /* not 0: it is known already, with the map that has it (0: any); nobody is asked for it */
+    uint64_t map_version;
     uint64_t credit;            /* bytes that may be on their way or unread; 0: 1 MiB. What a callback did not take is given back after it */
     uint32_t heartbeat_ms;      /* 0: 5000 */
     uint64_t timeout_ms;        /* without a leader that takes it, before it ends with an error; 0: for ever */
