@@ -13,6 +13,7 @@
 #include "proto/frame.h"
 #include "raft/group.h"
 #include "raft/links.h"
+#include "server/kinesis/kinesis.h"
 #include "storage/journal.h"
 
 /* X(field, "name", "type", "help"): counters and gauges of a lane that the server itself keeps. Names get the prefix sluice_. */
@@ -27,6 +28,7 @@
     X(put_bytes_total, "put_bytes_total", "counter", "Bytes of batches acknowledged.") \
     X(put_duplicates_total, "put_duplicates_total", "counter", "Batches answered as duplicates of an earlier one.") \
     X(put_throttled_total, "put_throttled_total", "counter", "Batches refused by a shard's write limit.") \
+    X(reads_throttled_total, "reads_throttled_total", "counter", "Shared reads refused by a shard's read limit.") \
     X(fetch_records_total, "fetch_records_total", "counter", "Records read.") \
     X(fetch_bytes_total, "fetch_bytes_total", "counter", "Bytes of batches read.") \
     X(fetch_waiting, "fetch_waiting", "gauge", "Long polls waiting for records.") \
@@ -62,6 +64,8 @@ struct node_metrics {
     struct journal_stats journal;
     struct groups_stats groups;
     struct links_stats links;
+    struct kinesis_metrics kinesis;
+    bool has_kinesis;
     /* Of the node; filled on lane 0. */
     uint32_t node_id, n_lanes;
     uint64_t incarnation, uptime_ms, disk_free, map_version;
@@ -71,6 +75,8 @@ struct node_metrics {
 };
 /* Adds one lane's figures to the sum. Any of the three stats may be NULL. */
 void metrics_add(struct node_metrics *sum, const struct lane_metrics *m, const struct journal_stats *j, const struct groups_stats *g, const struct links_stats *l);
+/* The same for its Kinesis endpoint. */
+void metrics_add_kinesis(struct node_metrics *sum, const struct kinesis_metrics *k);
 /* The Prometheus text (malloc'ed, *len bytes, NUL-terminated). */
 char *metrics_text(const struct node_metrics *m, size_t *len);
 
