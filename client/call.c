@@ -66,6 +66,12 @@ static bool call_kinds(enum frame_kind kind, const ProtobufCMessageDescriptor **
         {FRAME_PING, &sluice__empty__descriptor, &sluice__empty__descriptor},
         {FRAME_TRANSFER, &sluice__transfer__descriptor, &sluice__empty__descriptor},
         {FRAME_STREAM_RESHARD, &sluice__stream_reshard__descriptor, &sluice__stream_reply__descriptor},
+        {FRAME_CONSUMER_REGISTER, &sluice__consumer_register__descriptor, &sluice__consumer_reply__descriptor},
+        {FRAME_CONSUMER_REMOVE, &sluice__consumer_remove__descriptor, &sluice__consumer_reply__descriptor},
+        {FRAME_CONSUMER_LIST, &sluice__consumer_list__descriptor, &sluice__consumer_list_reply__descriptor},
+        {FRAME_RESOURCE_CHANGE, &sluice__resource_change__descriptor, &sluice__resource_reply__descriptor},
+        {FRAME_RESOURCE_GET, &sluice__resource_get__descriptor, &sluice__resource_reply__descriptor},
+        {FRAME_ACCOUNT, &sluice__account_change__descriptor, &sluice__account_reply__descriptor},
     };
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
         if (kinds[i].kind == kind) {
@@ -253,8 +259,8 @@ static void call_map_changed(struct stream_watch *w, int code, const char *messa
 
 /* ---- starting -------------------------------------------------------------------------------------------------------------- */
 
-/* A copy of the message with its request_id filled in. */
-static ProtobufCMessage *message_copy(struct env *env, const ProtobufCMessage *m)
+/* A copy of the message with its request_id and account filled in. */
+static ProtobufCMessage *message_copy(struct sluice_client *c, const ProtobufCMessage *m)
 {
     size_t n;
     uint8_t *packed = message_pack(m, &n);
@@ -266,7 +272,11 @@ static ProtobufCMessage *message_copy(struct env *env, const ProtobufCMessage *m
         if (strcmp(f->name, "request_id") == 0 && id->len == 0) {
             id->data = xmalloc(16);
             id->len = 16;
-            env_random(env, id->data, 16);
+            env_random(c->env, id->data, 16);
+        }
+        char **account = (char **)((char *)copy + f->offset);
+        if (strcmp(f->name, "account") == 0 && c->options.account != NULL && (*account)[0] == '\0') {
+            *account = xstrdup(c->options.account); /* an empty one is protobuf-c's own, not to be freed */
         }
     }
     return copy;
@@ -282,8 +292,8 @@ int sluice_call(struct sluice_client *c, enum frame_kind kind, const ProtobufCMe
         return SLUICE_E_INVALID;
     }
     struct call *k = xcalloc(1, sizeof *k);
-    *k = (struct call){.client = c, .reply = reply, .shard = o->shard, .turn = c->turn++, .once = o->once, .cb = cb, .user = user};
-    k->message = message_copy(c->env, message);
+    *k = (struct call){.client = c, .reply = reply, .shard = o->shard, .turn = c->options.in_order ? 0 : c->turn++, .once = o->once, .cb = cb, .user = user};
+    k->message = message_copy(c, message);
     if (k->message == NULL) {
         free(k);
         return SLUICE_E_MEMORY;

@@ -94,16 +94,18 @@ int sluice_client_open(struct env *env, const struct sluice_client_options *opti
     o->request_timeout_ms = o->request_timeout_ms != 0 ? o->request_timeout_ms : 5000;
     o->silence_ms = o->silence_ms != 0 ? o->silence_ms : 1500;
     o->call_timeout_ms = o->call_timeout_ms != 0 ? o->call_timeout_ms : 30000;
+    o->account = o->account != NULL ? xstrdup(o->account) : NULL;
     o->agent = xstrdup(o->agent != NULL ? o->agent : "libsluice/" SLUICE_VERSION);
     const char *endpoints = o->endpoints != NULL && o->endpoints[0] != '\0' ? o->endpoints : "127.0.0.1:4570";
     o->endpoints = NULL;
     if (sluice_endpoints_each(endpoints, add_seed, c) != 0) {
         free((char *)(uintptr_t)o->agent);
+        free((char *)(uintptr_t)o->account);
         free(c);
         return SLUICE_E_INVALID;
     }
     /* Clients with the same list should not all begin with the same node. */
-    c->turn = (unsigned)env_random_below(env, c->n_nodes);
+    c->turn = o->in_order ? 0 : (unsigned)env_random_below(env, c->n_nodes);
     *out = c;
     return 0;
 }
@@ -120,6 +122,7 @@ static void close_task(struct env_task *t)
         free(n);
     }
     free((char *)(uintptr_t)c->options.agent);
+    free((char *)(uintptr_t)c->options.account);
     void (*closed)(void *user) = c->closed;
     void *user = c->closed_user;
     free(c);

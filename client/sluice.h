@@ -35,6 +35,7 @@ struct sluice_client_options {
     const char *endpoints;       /* "host:port,[v6]:port,..." any nodes of the cluster; NULL or "": 127.0.0.1:4570 */
     const char *agent;           /* told in the hello; NULL: "libsluice/VERSION" */
     const char *account;         /* whose streams are meant, 12 digits; NULL: the node's own */
+    bool in_order;               /* what any node can do is asked of the first endpoint that can be reached, not of all in turn */
     unsigned connect_timeout_ms; /* 0: 1000 */
     unsigned request_timeout_ms; /* one attempt at one node; 0: 5000 */
     unsigned silence_ms;         /* a node that says nothing for so long while requests wait is taken for dead; 0: 1500 */
@@ -85,12 +86,12 @@ struct sluice_call_options {
 
 /* Sends a request and calls back once with its answer. message is packed before the call returns. Which requests: HELLO, PUT and
  * FETCH excepted, every client request of proto/frame.h. An empty request_id (create, update, delete) is filled in, so that
- * retries cannot be carried out twice. Requests with a stream_id need `stream`, and their empty stream_id is filled in. 0, or
+ * retries cannot be carried out twice; an empty account becomes the client's. Requests with a stream_id need `stream`, and their empty stream_id is filled in. 0, or
  * SLUICE_E_INVALID, SLUICE_E_MEMORY: no callback then. */
 int sluice_call(struct sluice_client *c, enum frame_kind kind, const ProtobufCMessage *message, const struct sluice_call_options *o,
                 sluice_call_cb cb, void *user);
 
-/* The usual ones; the reply's type is named. account is the node's own. */
+/* The usual ones; the reply's type is named. account is the client's. */
 int sluice_stream_create(struct sluice_client *c, const char *name, uint32_t shards, uint32_t retention_hours, uint32_t replicas,
                          sluice_call_cb cb, void *user);                                          /* Sluice__StreamReply */
 int sluice_stream_describe(struct sluice_client *c, const char *name, sluice_call_cb cb, void *user); /* Sluice__StreamReply */

@@ -47,6 +47,7 @@ enum frame_kind {
     FRAME_ACCOUNT = 42, FRAME_ACCOUNT_REPLY = 43,                 /* settings of an account */
     FRAME_SUBSCRIBE = 44, FRAME_SUBSCRIBE_REPLY = 45,             /* push: then FRAME_PUSH with the same correlation id, again and again */
     FRAME_CREDIT = 46, FRAME_PUSH = 47,                           /* CREDIT is not answered */
+    FRAME_CLIENT_LAST = FRAME_SUBSCRIBE,                          /* the highest request of clients that is answered */
     FRAME_ERROR = 1,
     /* Between nodes; refused from clients. */
     FRAME_LINK = 64,          /* payload: link records (raft/link_codec.h); correlation id: the sender's journal position */

@@ -6,6 +6,7 @@
 
 #include "proto/base.h"
 #include "server/id_table.h"
+#include "server/map_resource.h"
 
 struct map_index {
     struct id_table groups;         /* group -> struct map_shard */
@@ -80,8 +81,14 @@ void cluster_map_unref(struct cluster_map *m)
         free(m->streams[i].shards);
         free(m->streams[i].reshards);
         free(m->streams[i].open);
+        map_resource_unref(&m->streams[i].resource);
+        for (unsigned k = 0; k < m->streams[i].n_consumers; k++) {
+            map_resource_unref(&m->streams[i].consumers[k].resource);
+        }
+        free(m->streams[i].consumers);
     }
     free(m->streams);
+    free(m->accounts);
     free(m);
 }
 
@@ -154,6 +161,26 @@ struct map_shard *cluster_map_shard(const struct map_stream *s, uint32_t shard)
         }
     }
     return low < s->n_shards && s->shards[low].shard == shard ? &s->shards[low] : NULL;
+}
+
+const struct map_consumer *cluster_map_consumer(const struct map_stream *s, const char *name, size_t name_len)
+{
+    for (unsigned i = 0; i < s->n_consumers; i++) {
+        if (strlen(s->consumers[i].name) == name_len && memcmp(s->consumers[i].name, name, name_len) == 0) {
+            return &s->consumers[i];
+        }
+    }
+    return NULL;
+}
+
+const struct map_consumer *cluster_map_consumer_by_id(const struct map_stream *s, uint64_t id)
+{
+    for (unsigned i = 0; i < s->n_consumers; i++) {
+        if (s->consumers[i].id == id) {
+            return &s->consumers[i];
+        }
+    }
+    return NULL;
 }
 
 const struct map_shard *cluster_map_route(const struct map_stream *s, const struct hash128 *key)

@@ -82,10 +82,12 @@ struct stream_settings {
 /* What a stream and a consumer carry beside: all of it belongs to the map. Tags in order of their keys. */
 enum { TAGS_MAX = 50, TAG_KEY_BYTES = 512, TAG_VALUE_BYTES = 1024, POLICY_BYTES = 20480, CONSUMERS_MAX = 50, ACCOUNTS_MAX = 1024 };
 struct map_tag { char *key, *value; };
+struct map_block;
 struct map_resource {
     struct map_tag *tags;
     unsigned n_tags;
     char *policy;            /* JSON; NULL: none */
+    struct map_block *block; /* own: the memory of all of it, shared by reference (map_resource.h) */
 };
 /* A registered consumer of a stream, for push. */
 struct map_consumer {
@@ -146,7 +148,7 @@ struct cluster_map {
     void *index;             /* own: lookups by id and group */
 };
 
-/* An empty map with one reference; the maker fills it (malloc'ed streams, shards; streams in order of (account, name), shards by number), then calls
+/* An empty map with one reference; the maker fills it (malloc'ed streams, shards, reshards, consumers, accounts; streams in order of (account, name), shards by number), then calls
  * cluster_map_finish() once before it publishes it. */
 struct cluster_map *cluster_map_new(void);
 void cluster_map_finish(struct cluster_map *m);

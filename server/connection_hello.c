@@ -7,10 +7,11 @@
 
 #include "proto/base.h"
 #include "server/connection.h"
+#include "server/controller_entry.h"
 #include "server/node_impl.h"
 #include "sluice.pb-c.h"
 
-enum { CLIENT_MESSAGE_MAX = 256 << 10, FEATURE_LEVEL = 1 };
+enum { CLIENT_MESSAGE_MAX = 256 << 10 };
 
 struct hello_check {
     struct env_msg msg;

@@ -66,6 +66,7 @@ static void publish(struct env_task *t)
     c->map_told = true;
     set_peers(c, map);
     c->o.map_changed(c->o.arg, cluster_map_ref(map));
+    controller_features_step(c); /* a cluster of one goes on at once */
     calls_map_changed(c);
 }
 
@@ -236,6 +237,7 @@ static void on_tick(struct env_timer *t)
     look_at_role(c);
     if (controller_ready(c)) {
         propose_init(c);
+        controller_features_step(c);
     }
     reports_tick(c);
     if (controller_ready(c) && controller_machine_initialized(c->machine)) {

@@ -60,7 +60,7 @@ int controller_open(struct controller **out, const struct controller_options *o,
 void controller_close(struct controller *c, void (*done)(void *arg), void *arg);
 uint32_t controller_leader_node(const struct controller *c);
 
-/* A control request (STREAM_*, CLUSTER_STATUS, NODE_CHANGE, TRANSFER; from peers also FORWARD, REPORT, REPLICA, FORM) that came from a client or a peer: answered now or later through
+/* A control request (STREAM_*, CONSUMER_*, RESOURCE_*, ACCOUNT, CLUSTER_STATUS, NODE_CHANGE, TRANSFER; from peers also FORWARD, REPORT, REPLICA, FORM) that came from a client or a peer: answered now or later through
  * `reply` exactly once with an encoded frame (malloc'ed, the callee's to free): kind and correlation set. Requests that need the leader are forwarded to it. `message` is valid
  * during the call only. */
 typedef void (*control_reply)(void *arg, void *frame, size_t len);

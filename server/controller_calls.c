@@ -103,8 +103,6 @@ void call_retry(struct call *call, int code)
     call->retry_ms = now + CALL_RETRY_MS;
 }
 
-static bool is_read(uint8_t kind) { return kind == FRAME_STREAM_LIST || kind == FRAME_STREAM_DESCRIBE || kind == FRAME_CLUSTER_STATUS; }
-
 static void on_forward(void *arg, int code, uint8_t kind, const void *message, size_t len)
 {
     struct call *call = arg;
@@ -128,7 +126,7 @@ static void on_forward(void *arg, int code, uint8_t kind, const void *message, s
     }
     bool again = code == SLUICE_E_NOT_LEADER || code == SLUICE_E_NO_CONNECTION || code == SLUICE_E_TIMEOUT || code == SLUICE_E_UNKNOWN_OUTCOME
                  || code == SLUICE_E_NOT_READY || code == SLUICE_E_BUSY || code == SLUICE_E_SHUTTING_DOWN || code == SLUICE_E_NO_CONTROLLER;
-    if (is_read(call->kind) && (again || code == SLUICE_E_PROTOCOL)) {
+    if (call->read && (again || code == SLUICE_E_PROTOCOL)) {
         if (call->kind == FRAME_CLUSTER_STATUS) {
             call_status(call);
         } else {
@@ -164,10 +162,26 @@ static bool forward(struct call *call, uint64_t timeout_ms)
     return true;
 }
 
+/* This node's map has the stream (or consumer) that a read asks about. */
+static bool read_known(const struct call *call)
+{
+    const struct cluster_map *map = call->c->map;
+    if (call->kind == FRAME_STREAM_LIST) {
+        return true;
+    }
+    if (call->kind != FRAME_STREAM_DESCRIBE) {
+        return meta_known(call);
+    }
+    Sluice__StreamDescribe *m = sluice__stream_describe__unpack(NULL, call->len, call->message);
+    bool known = map != NULL && (m->stream_id.len == 16 ? cluster_map_stream_by_id(map, m->stream_id.data) : cluster_map_stream(map, m->account, m->name)) != NULL;
+    sluice__stream_describe__free_unpacked(m, NULL);
+    return known;
+}
+
 static void call_step(struct call *call)
 {
     struct controller *c = call->c;
-    if (is_read(call->kind)) {
+    if (call->read) {
         bool ask = !call->was_forwarded && !call->asked_leader && !controller_ready(c) && call->kind == FRAME_CLUSTER_STATUS;
         call->asked_leader = call->asked_leader || ask;
         if (ask && forward(call, 1000)) {
@@ -177,16 +191,10 @@ static void call_step(struct call *call)
             call_status(call);
             return;
         }
-        /* A stream this node has not heard of yet may have been created a moment ago elsewhere: the leader decides. */
-        if (call->kind == FRAME_STREAM_DESCRIBE && !call->was_forwarded && !call->asked_leader && !controller_ready(c)) {
-            Sluice__StreamDescribe *m = sluice__stream_describe__unpack(NULL, call->len, call->message);
-            bool known = m == NULL || (c->map != NULL && (m->stream_id.len == 16 ? cluster_map_stream_by_id(c->map, m->stream_id.data)
-                                                                                 : cluster_map_stream(c->map, m->account, m->name)) != NULL);
-            if (m != NULL) {
-                sluice__stream_describe__free_unpacked(m, NULL);
-            }
+        /* What this node has not heard of yet may have been created a moment ago elsewhere: the leader decides. */
+        if (!call->was_forwarded && !call->asked_leader && !controller_ready(c) && !read_known(call)) {
             call->asked_leader = true;
-            if (!known && forward(call, 1000)) {
+            if (forward(call, 1000)) {
                 return;
             }
         }
@@ -197,6 +205,13 @@ static void call_step(struct call *call)
         call_lead(call);
     } else if (call->was_forwarded) {
         call_error(call, SLUICE_E_NOT_LEADER, NULL);
+    } else if (call->level > controller_machine_level(c->machine) && controller_leader_node(c) != 0) {
+        /* The leader may run an older program that passes over what it does not know. */
+        if (controller_now(c) - call->began_ms >= CALL_LEADERLESS_MS) {
+            call_error(call, SLUICE_E_NOT_SUPPORTED, "a node of the cluster runs a version that does not know this, or has not told its version yet: all nodes must be upgraded first");
+        } else {
+            call_retry(call, SLUICE_E_NOT_READY);
+        }
     } else {
         uint64_t now = controller_now(c);
         uint64_t left = call->deadline_ms > now ? call->deadline_ms - now : 1;
@@ -232,7 +247,7 @@ static void start(struct controller *c, uint8_t kind, uint64_t correlation, cons
     c->calls = call;
     c->n_calls++;
     const char *why = NULL;
-    int code = c->n_calls > CALLS_MAX ? SLUICE_E_BUSY : c->closing ? SLUICE_E_SHUTTING_DOWN : call_normalize(c, kind, message, len, &call->message, &call->len, &why);
+    int code = c->n_calls > CALLS_MAX ? SLUICE_E_BUSY : c->closing ? SLUICE_E_SHUTTING_DOWN : call_normalize(call, message, len, &why);
     if (code != SLUICE_E_OK) {
         call_error(call, code, why);
         return;

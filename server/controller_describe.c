@@ -78,6 +78,7 @@ static void free_shards(struct shard_infos *x)
     free(x->children);
 }
 
+/* Without tags, which would make a list of streams too long for a frame. */
 static void fill_stream(Sluice__StreamInfo *info, const struct cluster_map *map, const struct map_stream *s)
 {
     sluice__stream_info__init(info);
@@ -93,6 +94,10 @@ static void fill_stream(Sluice__StreamInfo *info, const struct cluster_map *map,
     info->settings_version = s->settings.version;
     info->shard_count = s->n_open;
     info->target_shards = s->target;
+    info->record_max = s->settings.record_max;
+    info->metrics = s->metrics;
+    info->warm_mibps = s->warm_mibps;
+    info->consumers = s->n_consumers;
     info->map_version = map->version;
 }
 
@@ -128,18 +133,22 @@ void call_describe(struct call *call, const struct map_stream *s, uint8_t kind)
     Sluice__StreamReply reply = SLUICE__STREAM_REPLY__INIT;
     Sluice__StreamInfo info;
     struct shard_infos shards = {0};
+    struct tag_infos tags = {0};
     struct node_infos *nodes = xcalloc(1, sizeof *nodes);
     if (s != NULL) {
         fill_stream(&info, call->c->map, s);
         info.n_shards = fill_shards(call->c, s, &shards);
         info.shards = shards.list;
+        tags_fill(&tags, &s->resource, &info.n_tags, &info.tags);
         reply.stream = &info;
     }
+    reply.map_version = call->c->map->version;
     controller_fill_nodes(call->c->map, nodes);
     reply.n_nodes = nodes->n;
     reply.nodes = nodes->list;
     call_answer(call, kind, &reply);
     free_shards(&shards);
+    tags_free(&tags);
     free(nodes);
 }
 
@@ -187,6 +196,10 @@ void call_read(struct call *call)
     }
     if (call->kind == FRAME_STREAM_LIST) {
         read_list(call);
+        return;
+    }
+    if (call->kind != FRAME_STREAM_DESCRIBE) {
+        read_meta(call);
         return;
     }
     Sluice__StreamDescribe *m = sluice__stream_describe__unpack(NULL, call->len, call->message);

@@ -1,4 +1,4 @@
-/* Encoding and decoding of the controller's entries. */
+/* Encoding and decoding of the controller's entries; the bodies of those of feature level 2 are in controller_entry_meta.c. */
 #include "server/controller_entry.h"
 
 #include "proto/error.h"
@@ -25,7 +25,7 @@ void map_node_decode(struct map_node *n, struct cursor *c)
     c->bad |= n->id == 0 || n->id > 65535;
 }
 
-static void encode_create(const struct controller_entry *e, struct out_buffer *out)
+void controller_entry_create_encode(const struct controller_entry *e, struct out_buffer *out)
 {
     out_bytes(out, e->stream_id, 16);
     out_text(out, e->account);
@@ -70,7 +70,7 @@ void controller_entry_encode(const struct controller_entry *e, struct out_buffer
         out_u8(out, (uint8_t)e->life);
         break;
     case CONTROLLER_STREAM_CREATE:
-        encode_create(e, out);
+        controller_entry_create_encode(e, out);
         break;
     case CONTROLLER_STREAM_ACTIVE:
         out_bytes(out, e->stream_id, 16);
@@ -126,6 +126,8 @@ void controller_entry_encode(const struct controller_entry *e, struct out_buffer
         out_u64(out, e->offset);
         out_u64(out, e->time_ms);
         break;
+    default:
+        controller_entry_meta_encode(e, out);
     }
 }
 
@@ -145,7 +147,7 @@ static void decode_init(struct controller_entry *e, struct cursor *c)
     }
 }
 
-static void decode_create(struct controller_entry *e, struct cursor *c)
+void controller_entry_create_decode(struct controller_entry *e, struct cursor *c)
 {
     cursor_bytes(c, e->stream_id, 16);
     cursor_text(c, e->account, sizeof e->account);
@@ -226,7 +228,7 @@ static void decode_body(struct controller_entry *e, struct cursor *c)
         c->bad |= e->life > LIFE_CONTROLLER_LOST;
         break;
     case CONTROLLER_STREAM_CREATE:
-        decode_create(e, c);
+        controller_entry_create_decode(e, c);
         break;
     case CONTROLLER_STREAM_ACTIVE:
         cursor_bytes(c, e->stream_id, 16);
@@ -272,6 +274,8 @@ static void decode_body(struct controller_entry *e, struct cursor *c)
         e->offset = cursor_u64(c);
         e->time_ms = cursor_u64(c);
         break;
+    default:
+        controller_entry_meta_decode(e, c);
     }
 }
 
@@ -290,11 +294,14 @@ int controller_entry_decode(struct controller_entry *e, const void *data, size_t
     if (version != CONTROLLER_ENTRY_VERSION) {
         return SLUICE_E_VERSION;
     }
-    if (kind < CONTROLLER_INIT || kind > CONTROLLER_RESHARD_STEP) {
+    if (kind < CONTROLLER_INIT || kind > CONTROLLER_TOKEN_KEY) {
         return SLUICE_E_NOT_SUPPORTED;
     }
     e->kind = kind;
     decode_body(e, &c);
+    if (kind == CONTROLLER_LEVEL && e->level > FEATURE_LEVEL) {
+        return SLUICE_E_NOT_SUPPORTED; /* what follows is not for this program */
+    }
     if (c.bad || c.left != 0 || zero != 0) {
         controller_entry_deinit(e);
         return SLUICE_E_INVALID;
@@ -306,6 +313,11 @@ void controller_entry_deinit(struct controller_entry *e)
 {
     free(e->nodes);
     free(e->placement);
+    free(e->tags);
+    free(e->untags);
+    free(e->texts);
     e->nodes = NULL;
     e->placement = NULL;
+    e->tags = e->untags = NULL;
+    e->texts = e->policy = NULL;
 }

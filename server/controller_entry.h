@@ -20,6 +20,21 @@
  *   RESHARD_TARGET   16 B stream id | u32 target: open shards, all of the same width
  *   RESHARD_STEP     16 B stream id | u8 step | u64 reshard | u32 shard | u64 offset | u64 time_ms
  *
+ * Feature level 2 (rule F37: no entry above the level that every node can do is ever proposed; LEVEL raises it):
+ *
+ *   long  = u16 length | bytes         tags = u16 n | n * (long key | long value)
+ *
+ *   LEVEL              u32 feature level of the cluster from here on
+ *   STREAM_CREATE_WITH u32 warm_mibps | tags | body of STREAM_CREATE
+ *   STREAM_CHANGE      16 B stream id | u32 retention_hours (0: unchanged) | u8 way (0 any, 1 not shorter, 2 not longer) | u8 limits | u32 record_max (0: unchanged)
+ *                      | u8 mode (0 unchanged, 1 provisioned, 2 on demand) | u32 metrics on | u32 metrics off | u8 warm is given | u32 warm_mibps
+ *   STREAM_DROP        16 B stream id: STREAM_DELETE, unless the stream has consumers
+ *   CONSUMER_REGISTER  16 B stream id | text name | tags
+ *   CONSUMER_REMOVE    16 B stream id | u64 consumer
+ *   RESOURCE           16 B stream id | u64 consumer (0: the stream itself) | tags to set | u16 n, n * long: keys of tags to take away | u8 policy (0 unchanged, 1 set, 2 drop) | long policy
+ *   ACCOUNT            text account | u8 commitment (1 on, 2 off)
+ *   TOKEN_KEY          32 B key; the first one stays
+ *
  * Time and random choices ride in the entry; ids of groups and generations are given at apply from counters. */
 #ifndef SLUICE_CONTROLLER_ENTRY_H
 #define SLUICE_CONTROLLER_ENTRY_H
@@ -31,13 +46,21 @@
 #include "server/cluster_map.h"
 #include "server/cursor.h"
 
-enum { CONTROLLER_ENTRY_VERSION = 1, STREAM_SHARDS_MAX = 10000, STREAM_REPLICAS_MAX = 5, CLUSTER_SHARDS_MAX = 60000, CLUSTER_STREAMS_MAX = 10000 };
+enum { CONTROLLER_ENTRY_VERSION = 1, FEATURE_LEVEL_FIRST = 1, FEATURE_LEVEL = 2 }; /* FEATURE_LEVEL: what this program can do */
+enum { STREAM_SHARDS_MAX = 10000, STREAM_REPLICAS_MAX = 5, CLUSTER_SHARDS_MAX = 60000, CLUSTER_STREAMS_MAX = 10000 };
 
 enum controller_entry_kind {
     CONTROLLER_INIT = 64, CONTROLLER_NODE = 65, CONTROLLER_NODE_STATE = 66, CONTROLLER_NODE_LIFE = 67, CONTROLLER_STREAM_CREATE = 68,
     CONTROLLER_STREAM_ACTIVE = 69, CONTROLLER_STREAM_UPDATE = 70, CONTROLLER_STREAM_DELETE = 71, CONTROLLER_REPLICA = 72,
-    CONTROLLER_PREFERRED = 73, CONTROLLER_VOTERS = 74, CONTROLLER_RESHARD_BEGIN = 75, CONTROLLER_RESHARD_TARGET = 76, CONTROLLER_RESHARD_STEP = 77
+    CONTROLLER_PREFERRED = 73, CONTROLLER_VOTERS = 74, CONTROLLER_RESHARD_BEGIN = 75, CONTROLLER_RESHARD_TARGET = 76, CONTROLLER_RESHARD_STEP = 77,
+    CONTROLLER_LEVEL = 78, CONTROLLER_STREAM_CREATE_WITH = 79, CONTROLLER_STREAM_CHANGE = 80, CONTROLLER_STREAM_DROP = 81, CONTROLLER_CONSUMER_REGISTER = 82,
+    CONTROLLER_CONSUMER_REMOVE = 83, CONTROLLER_RESOURCE = 84, CONTROLLER_ACCOUNT = 85, CONTROLLER_TOKEN_KEY = 86
 };
+enum { RECORD_MAX_LEAST = 1 << 20, RECORD_MAX_MOST = 10 << 20, METRICS_ALL = 0x7f, CONSUMERS_PROVISIONED = 20, CONSUMERS_ON_DEMAND = CONSUMERS_MAX, ON_DEMAND_SHARDS = 4,
+       RESOURCES_BYTES_MAX = 64 << 20 }; /* the last: tags and policies of a cluster, in all */
+enum retention_way { RETENTION_ANY = 0, RETENTION_UP = 1, RETENTION_DOWN = 2 };
+enum stream_mode { MODE_SAME = 0, MODE_PROVISIONED = 1, MODE_ON_DEMAND = 2 };
+enum policy_op { POLICY_SAME = 0, POLICY_SET = 1, POLICY_DROP = 2 };
 /* A blank disk counts from 1 again. Its new life must lie above every earlier one, also above those that ended before the controller heard of them: so a blank life
  * begins this far above the highest known incarnation. */
 enum { BLANK_LIFE_JUMP = 1000000 };
@@ -88,6 +111,23 @@ struct controller_entry {
     uint32_t shard;
     /* VOTERS */
     uint32_t voters[REPLICAS_MAX];
+    /* LEVEL */
+    uint32_t level;
+    /* STREAM_CREATE_WITH, STREAM_CHANGE */
+    uint32_t warm_mibps, metrics_on, metrics_off;
+    bool warm;
+    enum retention_way way;
+    enum stream_mode mode;
+    /* CONSUMER_* (the name in `name`), RESOURCE */
+    uint64_t consumer;
+    /* Texts of a decoded entry lie in `texts`; else they are the caller's. A tag to take away has no value. */
+    struct map_tag *tags, *untags;
+    uint32_t n_tags, n_untags;
+    enum policy_op policy_op;
+    char *policy, *texts;
+    /* ACCOUNT */
+    uint8_t commitment;
+    uint8_t token_key[32];
 };
 
 /* Appends the encoding. */
@@ -96,11 +136,26 @@ void controller_entry_encode(const struct controller_entry *e, struct out_buffer
 int controller_entry_decode(struct controller_entry *e, const void *data, size_t n);
 void controller_entry_deinit(struct controller_entry *e);
 
+/* The least feature level of the cluster with which an entry of this kind may be in its log. */
+static inline unsigned controller_entry_level(enum controller_entry_kind kind) { return kind > CONTROLLER_LEVEL ? 2 : FEATURE_LEVEL_FIRST; }
+
 /* How many children a reshard of so many parents has. */
 static inline uint32_t reshard_children(uint32_t parents) { return parents == 1 ? 2 : 1; }
 
 /* Shared with the snapshot. */
 void map_node_encode(const struct map_node *n, struct out_buffer *out);
 void map_node_decode(struct map_node *n, struct cursor *c);
+/* u16 length and text without NUL bytes, at most max; the text is copied to *texts, which moves on. NULL: the cursor is bad. */
+void out_long(struct out_buffer *out, const char *text);
+char *cursor_long(struct cursor *c, size_t max, char **texts);
+void map_tags_encode(const struct map_tag *tags, unsigned n, struct out_buffer *out);
+/* At most TAGS_MAX into tags. */
+unsigned map_tags_decode(struct map_tag *tags, struct cursor *c, char **texts);
+
+/* controller_entry_meta.c: bodies of the entries of feature level 2; the cursor tells what is wrong. */
+void controller_entry_meta_encode(const struct controller_entry *e, struct out_buffer *out);
+void controller_entry_meta_decode(struct controller_entry *e, struct cursor *c);
+void controller_entry_create_encode(const struct controller_entry *e, struct out_buffer *out);
+void controller_entry_create_decode(struct controller_entry *e, struct cursor *c);
 
 #endif

@@ -1,5 +1,6 @@
 /* controller_impl.h: the inside of struct controller, for its files: controller.c (group, machine, proposals, maps), controller_calls.c (requests and forwarding),
- * controller_checks.c, controller_requests.c and controller_reshard.c (what each request does on the leader), controller_describe.c (answers), controller_status.c (what is alive), controller_reports.c (who runs what), reconciler.c, reconciler_shard.c and reconciler_reshard.c. */
+ * controller_checks.c, controller_requests.c, controller_meta.c and controller_reshard.c (what each request does on the leader), controller_features.c (the
+ * cluster's feature level), controller_describe.c (answers), controller_status.c (what is alive), controller_reports.c (who runs what), reconciler.c, reconciler_shard.c and reconciler_reshard.c. */
 #ifndef SLUICE_CONTROLLER_IMPL_H
 #define SLUICE_CONTROLLER_IMPL_H
 
@@ -40,6 +41,7 @@ struct actual_node {
     uint64_t incarnation, map_version, disk_free;
     bool complete, stopping;
     uint32_t leaders;
+    unsigned features;          /* feature level of its program; 0: it has not told */
     char version[32];
 };
 struct actual_group {
@@ -91,9 +93,10 @@ struct call {
     bool asked_leader;             /* a read that the leader was asked about already */
     bool answered;                 /* reply was called; freed when nothing is on its way any more */
     unsigned pending;              /* forwards, proposals, orders that will call back */
-    uint8_t *message;
+    uint8_t *message;              /* checked and completed by call_normalize() */
     size_t len;
-    bool normalized;               /* message was checked and completed by call_normalize() */
+    bool read;                     /* changes nothing: any node's own map will do */
+    unsigned level;                /* feature level that the cluster must have for it */
     uint8_t stream_id[16];
     int last_code;                 /* why it is retried */
     control_reply reply;
@@ -114,6 +117,7 @@ struct controller {
     struct map_node first_nodes[NODES_MAX];
     unsigned n_first;
     bool init_proposed;
+    bool feature_proposed;           /* controller_features.c */
     bool leading;                    /* leader and ready, as last seen */
     uint64_t leading_since_ms;
     struct proposal *proposals;
@@ -159,13 +163,27 @@ void call_error(struct call *call, int code, const char *why);
 void call_retry(struct call *call, int code);
 
 /* controller_checks.c */
-/* Checks and completes a message where it enters the cluster: 0, or a code with *why. */
-int call_normalize(struct controller *c, uint8_t kind, const void *message, size_t len, uint8_t **out, size_t *out_len, const char **why);
+/* Checks and completes a message where it enters the cluster (call->message, read, level): 0, or a code with *why. */
+int call_normalize(struct call *call, const void *message, size_t len, const char **why);
+
+/* controller_features.c */
+unsigned controller_features(const struct controller *c); /* what this node's program can do */
+/* On the leader: 0, or why entries of that level cannot be proposed: NOT_READY (in a moment) or NOT_SUPPORTED with the reason. */
+int controller_level_missing(struct controller *c, unsigned level, char *why, size_t size);
+void controller_features_step(struct controller *c);
 
 /* controller_requests.c: on the leader. */
 void call_lead(struct call *call);
 /* Proposes; `applied` goes on with what came of it, unless the call is retried or over. */
 void call_propose(struct call *call, struct controller_entry *e, void (*applied)(struct call *call, const struct controller_result *r));
+/* controller_meta.c: consumers, tags, policies, accounts */
+void lead_meta(struct call *call);
+void read_meta(struct call *call);
+bool meta_known(const struct call *call); /* this node's map has what a read asks about */
+struct tag_infos { Sluice__Tag *infos, **list; };
+void tags_fill(struct tag_infos *x, const struct map_resource *r, size_t *n, Sluice__Tag ***list); /* points into the map; tags_free() */
+void tags_free(struct tag_infos *x);
+void entry_take_tags(struct controller_entry *e, Sluice__Tag *const *tags, size_t n); /* e->tags is malloc'ed, its texts are the message's */
 /* controller_reshard.c */
 void lead_reshard(struct call *call);
 /* Completes a RESHARD_BEGIN: where the children go. False: too few usable nodes. e->placement is malloc'ed in any case. */

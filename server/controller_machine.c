@@ -1,5 +1,5 @@
 /* The controller's state machine: nodes, the controller group's own members, remembered requests; streams and replicas are in
- * controller_machine_streams.c, splits and merges in controller_machine_reshard.c, the snapshot in controller_snapshot.c. */
+ * controller_machine_streams.c, tags, policies and consumers in controller_machine_meta.c, splits and merges in controller_machine_reshard.c, the snapshot in controller_snapshot.c. */
 #include "server/controller_machine_impl.h"
 
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 
 #include "proto/base.h"
 #include "proto/error.h"
+#include "server/map_resource.h"
 
 static const uint8_t no_id[16];
 
@@ -14,6 +15,7 @@ struct controller_machine *controller_machine_new(void)
 {
     struct controller_machine *m = xcalloc(1, sizeof *m);
     m->next_group = CONTROLLER_GROUP + 1;
+    m->level = FEATURE_LEVEL_FIRST;
     return m;
 }
 
@@ -26,6 +28,7 @@ void controller_machine_free(struct controller_machine *m)
         machine_stream_free(m->streams[i]);
     }
     free(m->streams);
+    free(m->accounts);
     id_table_deinit(&m->groups);
     free(m);
 }
@@ -288,6 +291,33 @@ static void dispatch(struct controller_machine *m, const struct controller_entry
     case CONTROLLER_RESHARD_STEP:
         machine_reshard_step(m, e, r);
         break;
+    case CONTROLLER_LEVEL:
+        machine_level(m, e, r);
+        break;
+    case CONTROLLER_STREAM_CREATE_WITH:
+        machine_stream_create(m, e, r);
+        break;
+    case CONTROLLER_STREAM_CHANGE:
+        machine_stream_change(m, e, r);
+        break;
+    case CONTROLLER_STREAM_DROP:
+        machine_stream_drop(m, e, r);
+        break;
+    case CONTROLLER_CONSUMER_REGISTER:
+        machine_consumer_register(m, e, r);
+        break;
+    case CONTROLLER_CONSUMER_REMOVE:
+        machine_consumer_remove(m, e, r);
+        break;
+    case CONTROLLER_RESOURCE:
+        machine_resource(m, e, r);
+        break;
+    case CONTROLLER_ACCOUNT:
+        machine_account(m, e, r);
+        break;
+    case CONTROLLER_TOKEN_KEY:
+        machine_token_key(m, e, r);
+        break;
     }
 }
 
@@ -305,6 +335,8 @@ int controller_machine_apply(struct controller_machine *m, uint64_t index, const
     m->time_ms = max_u64(m->time_ms, e.now_ms);
     if (!m->initialized && e.kind != CONTROLLER_INIT) {
         r->code = SLUICE_E_NOT_READY;
+    } else if (controller_entry_level(e.kind) > m->level) {
+        r->code = SLUICE_E_NOT_SUPPORTED; /* no leader that keeps the rule proposes it (F37); the same on every replica that can read it */
     } else if (!controller_machine_known_request(m, e.request_id, r)) {
         dispatch(m, &e, r);
         remember_request(m, e.request_id, r);
@@ -314,8 +346,21 @@ int controller_machine_apply(struct controller_machine *m, uint64_t index, const
 }
 
 void controller_machine_disable(struct controller_machine *m, unsigned rules) { m->disabled = rules; }
+unsigned controller_machine_level(const struct controller_machine *m) { return m->level; }
+bool controller_machine_has_token_key(const struct controller_machine *m) { return m->has_token_key; }
 bool controller_machine_initialized(const struct controller_machine *m) { return m->initialized; }
 uint64_t controller_machine_time_ms(const struct controller_machine *m) { return m->time_ms; }
+
+/* Tags, policies and consumers of a stream. */
+static void map_beside(struct map_stream *to, const struct map_stream *from)
+{
+    to->resource = map_resource_ref(&from->resource);
+    to->consumers = xcalloc(from->n_consumers + 1, sizeof *to->consumers);
+    for (unsigned i = 0; i < from->n_consumers; i++) {
+        to->consumers[i] = from->consumers[i];
+        to->consumers[i].resource = map_resource_ref(&from->consumers[i].resource);
+    }
+}
 
 struct cluster_map *controller_machine_map(const struct controller_machine *m)
 {
@@ -347,7 +392,15 @@ struct cluster_map *controller_machine_map(const struct controller_machine *m)
         if (m->streams[i]->n_reshards > 0) {
             memcpy(map->streams[i].reshards, m->streams[i]->reshards, m->streams[i]->n_reshards * sizeof(struct map_reshard));
         }
+        map_beside(&map->streams[i], m->streams[i]);
     }
+    map->accounts = xcalloc(m->n_accounts + 1, sizeof *map->accounts);
+    map->n_accounts = m->n_accounts;
+    for (unsigned i = 0; i < m->n_accounts; i++) {
+        map->accounts[i] = m->accounts[i];
+    }
+    map->has_token_key = m->has_token_key;
+    memcpy(map->token_key, m->token_key, sizeof map->token_key);
     cluster_map_finish(map);
     return map;
 }

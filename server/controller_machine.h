@@ -32,6 +32,9 @@ int controller_machine_apply(struct controller_machine *m, uint64_t index, const
 bool controller_machine_known_request(const struct controller_machine *m, const uint8_t request_id[16], struct controller_result *r);
 /* Simulator: switches rules off (enum server_rule). */
 void controller_machine_disable(struct controller_machine *m, unsigned rules);
+/* The cluster's feature level (rule F37): entries of a higher one are refused. */
+unsigned controller_machine_level(const struct controller_machine *m);
+bool controller_machine_has_token_key(const struct controller_machine *m);
 bool controller_machine_initialized(const struct controller_machine *m);
 /* Milliseconds: the highest time an entry carried. */
 uint64_t controller_machine_time_ms(const struct controller_machine *m);
@@ -41,6 +44,8 @@ void controller_machine_snapshot(const struct controller_machine *m, struct out_
 /* 0 and a new machine; or SLUICE_E_INVALID / _VERSION. */
 int controller_machine_restore(struct controller_machine **out, const void *data, size_t n);
 
+/* May the retention become so (0: unchanged)? 0 or INVALID. */
+int machine_retention_ok(const struct map_stream *s, uint32_t hours, enum retention_way way);
 /* [a-zA-Z0-9_.-]{1,128}; 12 digits. */
 bool stream_name_ok(const char *name);
 bool account_ok(const char *account);

@@ -1,4 +1,4 @@
-/* controller_machine_impl.h: the state behind controller_machine.h, for its own files (machine, streams, reshard, snapshot, tests). */
+/* controller_machine_impl.h: the state behind controller_machine.h, for its own files (machine, streams, meta, reshard, snapshot, tests). */
 #ifndef SLUICE_CONTROLLER_MACHINE_IMPL_H
 #define SLUICE_CONTROLLER_MACHINE_IMPL_H
 
@@ -27,6 +27,12 @@ struct controller_machine {
     struct id_table groups;        /* group -> struct map_shard */
     struct machine_request requests[REQUESTS_REMEMBERED]; /* a ring */
     uint32_t n_requests, next_request;
+    uint32_t level;                /* feature level: entries up to it may be in the log */
+    struct map_account *accounts;  /* by account */
+    unsigned n_accounts;
+    uint64_t resource_bytes;       /* of all tags and policies */
+    bool has_token_key;
+    uint8_t token_key[32];
     unsigned disabled;             /* simulator: enum server_rule that are switched off; the same on every node */
 };
 
@@ -41,6 +47,18 @@ void machine_preferred(struct controller_machine *m, const struct controller_ent
 void machine_reshard_begin(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
 void machine_reshard_target(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
 void machine_reshard_step(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+/* controller_machine_meta.c */
+void machine_stream_change(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+void machine_stream_drop(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+void machine_consumer_register(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+void machine_consumer_remove(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+void machine_resource(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+void machine_account(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+void machine_token_key(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+void machine_level(struct controller_machine *m, const struct controller_entry *e, struct controller_result *r);
+/* The entry's tags as a new resource: 0 or LIMIT. */
+int machine_resource_make(struct controller_machine *m, const struct controller_entry *e, struct map_resource *out);
+void machine_resource_drop(struct controller_machine *m, struct map_resource *r);
 /* Every replica of a node whose disk is blank gets a new generation. */
 void machine_renew_replicas(struct controller_machine *m, uint32_t node);
 bool machine_node_has_replicas(const struct controller_machine *m, uint32_t node);

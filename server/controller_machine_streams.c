@@ -6,6 +6,7 @@
 
 #include "proto/base.h"
 #include "proto/error.h"
+#include "server/map_resource.h"
 
 bool stream_name_ok(const char *name)
 {
@@ -43,6 +44,11 @@ void machine_stream_free(struct map_stream *s)
 {
     free(s->shards);
     free(s->reshards);
+    map_resource_unref(&s->resource);
+    for (unsigned i = 0; i < s->n_consumers; i++) {
+        map_resource_unref(&s->consumers[i].resource);
+    }
+    free(s->consumers);
     free(s);
 }
 
@@ -136,7 +142,14 @@ void machine_stream_create(struct controller_machine *m, const struct controller
         r->code = SLUICE_E_TOO_LARGE;
         return;
     }
+    struct map_resource resource;
+    r->code = machine_resource_make(m, e, &resource);
+    if (r->code != SLUICE_E_OK) {
+        return;
+    }
     struct map_stream *s = xcalloc(1, sizeof *s);
+    s->resource = resource;
+    s->warm_mibps = e->warm_mibps;
     memcpy(s->id, e->stream_id, 16);
     memcpy(s->name, e->name, sizeof s->name);
     memcpy(s->account, e->account, sizeof s->account);
@@ -221,6 +234,10 @@ void machine_stream_delete(struct controller_machine *m, const struct controller
     sluice_assert(found);
     for (unsigned i = 0; i < s->n_shards; i++) {
         id_table_take(&m->groups, s->shards[i].group);
+    }
+    machine_resource_drop(m, &s->resource);
+    for (unsigned i = 0; i < s->n_consumers; i++) {
+        machine_resource_drop(m, &s->consumers[i].resource);
     }
     m->n_shards -= s->n_shards;
     memmove(&m->streams[at], &m->streams[at + 1], (m->n_streams - at - 1) * sizeof *m->streams);

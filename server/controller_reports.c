@@ -147,6 +147,7 @@ static void build(struct controller *c, struct report *x, bool complete, bool ne
     m->admin = (char *)s->admin;
     m->stopping = c->stopping;
     m->version = (char *)SLUICE_VERSION;
+    m->features = controller_features(c);
     snprintf(x->address, sizeof x->address, "%.79s", s->listen);
     m->address = x->address;
     env_disk_free(c->o.env, s->data, &m->disk_free);
@@ -412,6 +413,7 @@ int reports_take(struct controller *c, const Sluice__Report *m, bool *want_compl
     n->map_version = m->map_version;
     n->stopping = m->stopping;
     n->disk_free = m->disk_free;
+    n->features = m->features != 0 ? m->features : FEATURE_LEVEL_FIRST;
     snprintf(n->version, sizeof n->version, "%s", m->version);
     c->report_serial++;
     c->rec.stirred = c->rec.stirred || m->n_replicas > 0 || m->complete;

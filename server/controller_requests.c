@@ -113,7 +113,11 @@ static void lead_create(struct call *call)
     }
     struct controller_entry e = {.kind = CONTROLLER_STREAM_CREATE, .shards = m->shards, .replicas = replicas, .on_demand = m->on_demand,
                                  .retention_hours = m->retention_hours != 0 ? m->retention_hours : 24,
-                                 .limits_off = strcmp(c->settings->limits, "off") == 0, .record_max = (uint32_t)c->settings->record_max};
+                                 .limits_off = strcmp(c->settings->limits, "off") == 0, .record_max = m->record_max != 0 ? m->record_max : (uint32_t)c->settings->record_max, .warm_mibps = m->warm_mibps};
+    if (m->n_tags > 0 || m->warm_mibps != 0) {
+        e.kind = CONTROLLER_STREAM_CREATE_WITH;
+        entry_take_tags(&e, m->tags, m->n_tags);
+    }
     memcpy(e.request_id, m->request_id.data, 16);
     env_random(c->o.env, e.stream_id, sizeof e.stream_id);
     snprintf(e.account, sizeof e.account, "%s", m->account);
@@ -125,6 +129,7 @@ static void lead_create(struct call *call)
     }
     e.placement = placement;
     call_propose(call, &e, create_applied);
+    free(e.tags);
     free(placement);
     sluice__stream_create__free_unpacked(m, NULL);
 }
@@ -144,11 +149,22 @@ static void lead_update(struct call *call)
     Sluice__StreamUpdate *m = sluice__stream_update__unpack(NULL, call->len, call->message);
     sluice_assert(m != NULL);
     const struct map_stream *s = cluster_map_stream(controller_fresh_map(c), m->account, m->name);
-    if (s == NULL) {
+    struct controller_result known;
+    if (controller_machine_known_request(c->machine, m->request_id.data, &known)) {
+        update_applied(call, &known); /* asked again: what it changed may have changed since */
+    } else if (s == NULL) {
         call_error(call, SLUICE_E_NOT_FOUND, NULL);
+    } else if (machine_retention_ok(s, m->retention_hours, (enum retention_way)m->retention) != SLUICE_E_OK) {
+        char why[320];
+        bool up = m->retention == SLUICE__STREAM_UPDATE__RETENTION__UP;
+        snprintf(why, sizeof why, "Requested retention period (%u hours) for stream %.128s can not be %s than existing retention period (%u hours). Use %sRetentionPeriod API.", m->retention_hours,
+                 s->name, up ? "shorter" : "longer", s->settings.retention_hours, up ? "Decrease" : "Increase");
+        call_error(call, SLUICE_E_INVALID, why);
     } else {
-        struct controller_entry e = {.kind = CONTROLLER_STREAM_UPDATE, .retention_hours = m->retention_hours,
-                                     .limits = m->limits == SLUICE__STREAM_UPDATE__LIMITS__OFF ? 2 : m->limits == SLUICE__STREAM_UPDATE__LIMITS__KINESIS ? 1 : 0};
+        struct controller_entry e = {.kind = call->level > FEATURE_LEVEL_FIRST ? CONTROLLER_STREAM_CHANGE : CONTROLLER_STREAM_UPDATE, .retention_hours = m->retention_hours,
+                                     .limits = m->limits == SLUICE__STREAM_UPDATE__LIMITS__OFF ? 2 : m->limits == SLUICE__STREAM_UPDATE__LIMITS__KINESIS ? 1 : 0,
+                                     .way = (enum retention_way)m->retention, .record_max = m->record_max, .mode = (enum stream_mode)m->mode, .metrics_on = m->metrics_on,
+                                     .metrics_off = m->metrics_off, .warm = m->warm, .warm_mibps = m->warm_mibps};
         memcpy(e.request_id, m->request_id.data, 16);
         memcpy(e.stream_id, s->id, 16);
         call_propose(call, &e, update_applied);
@@ -159,7 +175,7 @@ static void lead_update(struct call *call)
 static void delete_applied(struct call *call, const struct controller_result *r)
 {
     if (r->code != SLUICE_E_OK) {
-        call_error(call, r->code, NULL);
+        call_error(call, r->code, r->code == SLUICE_E_IN_USE ? "the stream has registered consumers" : NULL);
         return;
     }
     memcpy(call->stream_id, r->stream_id, 16);
@@ -179,7 +195,9 @@ static void lead_delete(struct call *call)
     } else if (s == NULL) {
         call_error(call, SLUICE_E_NOT_FOUND, NULL);
     } else {
-        struct controller_entry e = {.kind = CONTROLLER_STREAM_DELETE};
+        /* Below level 2 there are no consumers. */
+        bool keep = m->keep_if_consumers && controller_machine_level(c->machine) > FEATURE_LEVEL_FIRST;
+        struct controller_entry e = {.kind = keep ? CONTROLLER_STREAM_DROP : CONTROLLER_STREAM_DELETE};
         memcpy(e.request_id, m->request_id.data, 16);
         memcpy(e.stream_id, s->id, 16);
         call_propose(call, &e, delete_applied);
@@ -373,6 +391,16 @@ static void lead_form(struct call *call)
 
 void call_lead(struct call *call)
 {
+    char why[320];
+    int code = controller_level_missing(call->c, call->level, why, sizeof why);
+    if (code == SLUICE_E_NOT_SUPPORTED) {
+        call_error(call, code, why);
+        return;
+    }
+    if (code != SLUICE_E_OK) {
+        call_retry(call, code);
+        return;
+    }
     switch (call->kind) {
     case FRAME_STREAM_CREATE:
         lead_create(call);
@@ -396,6 +424,6 @@ void call_lead(struct call *call)
         lead_form(call);
         break;
     default:
-        call_error(call, SLUICE_E_NOT_SUPPORTED, NULL);
+        lead_meta(call);
     }
 }

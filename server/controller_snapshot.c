@@ -1,24 +1,29 @@
 /* Snapshot of the controller's machine. Pure; the same state gives the same bytes.
  *
- *   u8 version = 2 | u8 initialized | u16 0 | 16 B cluster id | u64 index | u64 time_ms | u64 next_group | u32 controller_generation
+ *   u8 version = 3 or 2 | u8 initialized | u16 0 | 16 B cluster id | u64 index | u64 time_ms | u64 next_group | u32 controller_generation
+ *   [3: u32 feature level | u8 there is a token key | 32 B it | u16 accounts | accounts: text account | u8 commitment | u64 since_ms]
  *   u16 nodes   | nodes: node (controller_entry.h) | u8 state | u64 incarnation | u64 blank since | u8 life
  *   u16 members | members: u32 node | u32 generation | u8 voter | u8 first
  *   u32 streams | streams: 16 B id | text name | text account | 16 B request id | u8 status | u64 created_ms | u32 replicas | u8 on_demand
  *               | u64 settings version | u32 retention_hours | u8 limits_off | u32 record_max
+ *               | [3: u32 metrics | u32 warm_mibps | resource | u8 consumers: u64 id | text name | u64 created_ms | resource]
  *               | u32 next shard | u32 target | u8 scalings, u64 ms each | u8 reshards: u64 id | u64 began_ms | u8 decided | u8 parents, u32 each | u8 children, u32 each
  *               | u32 shards | shards:
  *                 u32 number | u64 group | 16 B first | 16 B last | u8 parents, u32 each | u8 children, u32 each | u8 flags (1 coming, 2 opened, 4 closed, 8 ended)
  *                 | u64 ended_offset | u64 ended_ms | u64 reshard | u64 created_s | u32 preferred | u32 generation | u8 replicas:
  *                 u32 node | u32 generation | u8 flags (1 first, 2 joining, 4 leaving) | u32 replaces node | u32 replaces generation
  *   u32 requests | oldest first: 16 B request id | 16 B stream id | u32 code
+ *   resource = tags (controller_entry.h) | u8 there is a policy | long policy
  *
+ * Version 2 is written as long as the cluster's feature level is 1: then a program that does not know level 2 may be the one to read it (rule F37), and what version 3 has more is empty.
  * Version 1, which is still read, is from before there were splits and merges: numbers of shards have no gaps, and `u8 closed` (0) stands where the children begin. */
 #include "server/controller_machine_impl.h"
 
 #include "proto/base.h"
 #include "proto/error.h"
+#include "server/map_resource.h"
 
-enum { SNAPSHOT_VERSION = 2, SNAPSHOT_FIRST = 1, SHARD_BYTES_MIN = 8 + 32 + 1 + 1 + 8 + 4 + 4 + 1 };
+enum { SNAPSHOT_VERSION = 3, SNAPSHOT_BEFORE_META = 2, SNAPSHOT_FIRST = 1, SHARD_BYTES_MIN = 8 + 32 + 1 + 1 + 8 + 4 + 4 + 1 };
 enum { FLAG_COMING = 1, FLAG_OPENED = 2, FLAG_CLOSED = 4, FLAG_ENDED = 8 };
 
 static void encode_numbers(const uint32_t *numbers, unsigned n, struct out_buffer *out)
@@ -55,7 +60,28 @@ static void encode_shard(const struct map_shard *s, struct out_buffer *out)
     }
 }
 
-static void encode_stream(const struct map_stream *s, struct out_buffer *out)
+static void encode_resource(const struct map_resource *r, struct out_buffer *out)
+{
+    map_tags_encode(r->tags, r->n_tags, out);
+    out_u8(out, r->policy != NULL);
+    out_long(out, r->policy != NULL ? r->policy : "");
+}
+
+static void encode_meta(const struct map_stream *s, struct out_buffer *out)
+{
+    out_u32(out, s->metrics);
+    out_u32(out, s->warm_mibps);
+    encode_resource(&s->resource, out);
+    out_u8(out, (uint8_t)s->n_consumers);
+    for (unsigned i = 0; i < s->n_consumers; i++) {
+        out_u64(out, s->consumers[i].id);
+        out_text(out, s->consumers[i].name);
+        out_u64(out, s->consumers[i].created_ms);
+        encode_resource(&s->consumers[i].resource, out);
+    }
+}
+
+static void encode_stream(const struct map_stream *s, bool meta, struct out_buffer *out)
 {
     out_bytes(out, s->id, 16);
     out_text(out, s->name);
@@ -69,6 +95,9 @@ static void encode_stream(const struct map_stream *s, struct out_buffer *out)
     out_u32(out, s->settings.retention_hours);
     out_u8(out, s->settings.limits_off);
     out_u32(out, s->settings.record_max);
+    if (meta) {
+        encode_meta(s, out);
+    }
     out_u32(out, s->next_shard);
     out_u32(out, s->target);
     out_u8(out, (uint8_t)s->n_scaled);
@@ -92,7 +121,8 @@ static void encode_stream(const struct map_stream *s, struct out_buffer *out)
 
 void controller_machine_snapshot(const struct controller_machine *m, struct out_buffer *out)
 {
-    out_u8(out, SNAPSHOT_VERSION);
+    bool meta = m->level > FEATURE_LEVEL_FIRST;
+    out_u8(out, meta ? SNAPSHOT_VERSION : SNAPSHOT_BEFORE_META);
     out_u8(out, m->initialized);
     out_u16(out, 0);
     out_bytes(out, m->cluster_id, 16);
@@ -100,6 +130,17 @@ void controller_machine_snapshot(const struct controller_machine *m, struct out_
     out_u64(out, m->time_ms);
     out_u64(out, m->next_group);
     out_u32(out, m->controller_generation);
+    if (meta) {
+        out_u32(out, m->level);
+        out_u8(out, m->has_token_key);
+        out_bytes(out, m->token_key, sizeof m->token_key);
+        out_u16(out, (uint16_t)m->n_accounts);
+        for (unsigned i = 0; i < m->n_accounts; i++) {
+            out_text(out, m->accounts[i].account);
+            out_u8(out, (uint8_t)m->accounts[i].commitment);
+            out_u64(out, m->accounts[i].since_ms);
+        }
+    }
     out_u16(out, (uint16_t)m->n_nodes);
     for (unsigned i = 0; i < m->n_nodes; i++) {
         map_node_encode(&m->nodes[i], out);
@@ -117,7 +158,7 @@ void controller_machine_snapshot(const struct controller_machine *m, struct out_
     }
     out_u32(out, m->n_streams);
     for (unsigned i = 0; i < m->n_streams; i++) {
-        encode_stream(m->streams[i], out);
+        encode_stream(m->streams[i], meta, out);
     }
     out_u32(out, m->n_requests);
     for (uint32_t i = 0; i < m->n_requests; i++) {
@@ -251,7 +292,78 @@ static bool reshards_fit(const struct map_stream *s)
     return named == taking_part;
 }
 
-static struct map_stream *decode_stream(uint64_t next_group, uint8_t version, struct cursor *c)
+static void decode_resource(struct map_resource *r, struct cursor *c)
+{
+    enum { TEXTS_MAX = TAGS_MAX * (TAG_KEY_BYTES + TAG_VALUE_BYTES + 2) + POLICY_BYTES + 1 };
+    struct map_tag tags[TAGS_MAX];
+    char *memory = xmalloc(TEXTS_MAX);
+    char *texts = memory;
+    unsigned n = map_tags_decode(tags, c, &texts);
+    bool has_policy = cursor_bool(c);
+    char *policy = cursor_long(c, POLICY_BYTES, &texts);
+    for (unsigned i = 1; i < n; i++) {
+        c->bad |= strcmp(tags[i - 1].key, tags[i].key) >= 0;
+    }
+    c->bad |= !c->bad && has_policy != (policy[0] != '\0');
+    if (!c->bad) {
+        map_resource_make(r, tags, n, has_policy ? policy : NULL);
+    }
+    free(memory);
+}
+
+static void decode_meta(struct map_stream *s, uint64_t index, struct cursor *c)
+{
+    s->metrics = cursor_u32(c);
+    s->warm_mibps = cursor_u32(c);
+    decode_resource(&s->resource, c);
+    unsigned n = cursor_u8(c);
+    c->bad |= n > CONSUMERS_MAX || (s->metrics & ~(uint32_t)METRICS_ALL) != 0;
+    s->consumers = c->bad ? NULL : xcalloc(n + 1, sizeof *s->consumers);
+    for (unsigned i = 0; i < n && !c->bad; i++) {
+        struct map_consumer *x = &s->consumers[i];
+        x->id = cursor_u64(c);
+        cursor_text(c, x->name, sizeof x->name);
+        x->created_ms = cursor_u64(c);
+        c->bad |= x->id == 0 || x->id > index || cluster_map_consumer_by_id(s, x->id) != NULL || !stream_name_ok(x->name)
+                  || (i > 0 && strcmp(s->consumers[i - 1].name, x->name) >= 0);
+        decode_resource(&x->resource, c);
+        s->n_consumers = i + 1;
+    }
+}
+
+/* What the cluster as a whole carries. */
+static int decode_cluster(struct controller_machine *m, struct cursor *c)
+{
+    m->level = cursor_u32(c);
+    if (!c->bad && m->level > FEATURE_LEVEL) {
+        return SLUICE_E_VERSION;
+    }
+    m->has_token_key = cursor_bool(c);
+    cursor_bytes(c, m->token_key, sizeof m->token_key);
+    unsigned n = cursor_u16(c);
+    c->bad |= m->level <= FEATURE_LEVEL_FIRST || n > ACCOUNTS_MAX;
+    m->accounts = c->bad ? NULL : xcalloc(n + 1, sizeof *m->accounts);
+    for (unsigned i = 0; i < n && !c->bad; i++) {
+        cursor_text(c, m->accounts[i].account, sizeof m->accounts[i].account);
+        m->accounts[i].commitment = cursor_u8(c);
+        m->accounts[i].since_ms = cursor_u64(c);
+        c->bad |= !account_ok(m->accounts[i].account) || m->accounts[i].commitment == 0 || m->accounts[i].commitment > 2
+                  || (i > 0 && strcmp(m->accounts[i - 1].account, m->accounts[i].account) >= 0);
+        m->n_accounts = i + 1;
+    }
+    return SLUICE_E_OK;
+}
+
+static uint64_t resource_bytes(const struct map_stream *s)
+{
+    uint64_t bytes = map_resource_bytes(&s->resource);
+    for (unsigned i = 0; i < s->n_consumers; i++) {
+        bytes += map_resource_bytes(&s->consumers[i].resource);
+    }
+    return bytes;
+}
+
+static struct map_stream *decode_stream(uint64_t index, uint64_t next_group, uint8_t version, struct cursor *c)
 {
     struct map_stream *s = xcalloc(1, sizeof *s);
     cursor_bytes(c, s->id, 16);
@@ -266,6 +378,9 @@ static struct map_stream *decode_stream(uint64_t next_group, uint8_t version, st
     s->settings.retention_hours = cursor_u32(c);
     s->settings.limits_off = cursor_bool(c);
     s->settings.record_max = cursor_u32(c);
+    if (version > SNAPSHOT_BEFORE_META) {
+        decode_meta(s, index, c);
+    }
     if (version > SNAPSHOT_FIRST) {
         decode_reshards(s, c);
     }
@@ -331,14 +446,22 @@ int controller_machine_restore(struct controller_machine **out, const void *data
     m->next_group = cursor_u64(&c);
     c.bad |= m->next_group <= CONTROLLER_GROUP;
     m->controller_generation = cursor_u32(&c);
+    int code = version > SNAPSHOT_BEFORE_META ? decode_cluster(m, &c) : SLUICE_E_OK;
+    if (code != SLUICE_E_OK) {
+        controller_machine_free(m);
+        return code;
+    }
     decode_nodes(m, &c);
     uint32_t streams = cursor_u32(&c);
     c.bad |= streams > CLUSTER_STREAMS_MAX;
     for (uint32_t i = 0; i < streams && !c.bad; i++) {
-        struct map_stream *s = decode_stream(m->next_group, version, &c);
+        struct map_stream *s = decode_stream(m->index, m->next_group, version, &c);
         if (c.bad || !machine_stream_insert(m, s)) {
             c.bad = true;
             machine_stream_free(s);
+        } else {
+            m->resource_bytes += resource_bytes(s);
+            c.bad |= m->resource_bytes > RESOURCES_BYTES_MAX;
         }
     }
     m->n_requests = cursor_u32(&c);

@@ -11,6 +11,7 @@
 
 #include "proto/base.h"
 #include "server/connection.h"
+#include "server/kinesis/kinesis.h"
 #include "server/node_impl.h"
 #include "server/shard.h"
 
@@ -435,6 +436,9 @@ static void map_here(struct lane *l, void *arg)
     lane_reconcile(l);
     for (struct shard *s = l->shards; s != NULL; s = s->next) {
         shard_control_step(s);
+    }
+    if (l->kinesis != NULL) {
+        kinesis_map(l->kinesis);
     }
     lane_status_changed(l);
 }

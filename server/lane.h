@@ -17,6 +17,7 @@ struct node;
 struct shard;
 struct connection;
 struct request;
+struct kinesis;
 
 enum {
     LANE_TICK_MS = 100,
@@ -53,6 +54,7 @@ struct lane {
     struct fetch_room fetch_room;   /* answers to fetches of this lane's shards, until they are written */
     struct env_task fetch_task;     /* at the end of the turn: those that waited for room and have it now */
     uint64_t crowded_until_ms;      /* on some lane fetches lack room: connections that do not drain are closed */
+    struct kinesis *kinesis;        /* while its port is served; NULL: none */
     /* work */
     struct env_timer tick;
     uint64_t ticks;
@@ -66,7 +68,7 @@ struct lane {
     bool status_armed, status_settled; /* settled: the last report held nothing that changes by itself */
     bool serving;                  /* recovered replicas are open, requests are taken */
     bool stopping;                 /* leaderships are handed over, no new puts */
-    bool quiet;                    /* none is left */
+    bool quiet;                    /* none is left, and the Kinesis endpoint has closed */
     unsigned transfers;            /* hand-overs going on */
     bool closing, drained;         /* shards and connections are being closed; all are gone */
     struct journal_append barrier;
@@ -91,6 +93,8 @@ int lane_start(struct lane *l);
 /* The functions below post to the lane and are called on lane 0's thread. */
 struct lane_route { uint64_t group; unsigned lane; };
 struct lane_note { struct recovered_note note; unsigned lane; };
+/* On lane 0, before lane_start(): is the address of the Kinesis endpoint free? 0 or -errno. */
+int lane_kinesis_check(struct lane *l);
 /* Every lane opened: open recovered replicas, accept connections; then node_lane_serving(). all, notes: where the replicas of the whole node lie, and what its journals remember of
  * peers (both copied). */
 void lane_serve(struct lane *l, const struct lane_route *all, size_t n_all, const struct lane_note *notes, size_t n_notes);
@@ -98,6 +102,8 @@ void lane_map(struct lane *l, struct cluster_map *map);  /* takes over a referen
 void lane_stop(struct lane *l);                          /* hand leaderships over; then node_lane_quiet() */
 void lane_drain(struct lane *l);                         /* close shards and connections; then node_lane_drained() */
 void lane_close(struct lane *l);                         /* every lane is drained: close groups and journal; then node_lane_closed() */
+/* Every lane serves: open the Kinesis port, which lane 0 may have chosen. */
+void lane_kinesis(struct lane *l, uint16_t port);
 /* Runs fn(l, arg) on the lane. */
 void lane_run(struct lane *l, void (*fn)(struct lane *l, void *arg), void *arg);
 
@@ -107,6 +113,8 @@ struct lane *lane_for_group(struct lane *from, uint64_t group);
 struct shard *lane_shard(struct lane *l, uint64_t group);
 /* While draining: looks whether all is gone. */
 void lane_close_step(struct lane *l);
+/* Stopping: the Kinesis endpoint closes (lane_kinesis.c), then the lane may be quiet, and drained. */
+void lane_kinesis_close(struct lane *l);
 /* Something that lane 0 reports to the controller changed. */
 void lane_status_changed(struct lane *l);
 /* Memory of requests: counts, and pauses or resumes reading at the bound. */

@@ -17,6 +17,7 @@ static void stop_here(struct lane *l, void *arg)
 {
     (void)arg;
     l->stopping = true;
+    lane_kinesis_close(l);
     lane_transfer_step(l);
 }
 
@@ -27,7 +28,7 @@ void lane_stop(struct lane *l)
 
 void lane_close_step(struct lane *l)
 {
-    if (!l->closing || l->drained || l->n_shards > 0 || l->n_connections > 0) {
+    if (!l->closing || l->drained || l->n_shards > 0 || l->n_connections > 0 || l->kinesis != NULL) {
         return;
     }
     l->drained = true;

@@ -349,7 +349,7 @@ void lane_transfer_step(struct lane *l)
             l->transfers++;
         }
     }
-    if (left == 0) {
+    if (left == 0 && l->kinesis == NULL) {
         l->quiet = true;
         lane_run(l->node->lanes[0], tell_quiet, NULL);
     }

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "proto/base.h"
+#include "server/aws/aws_error.h"
+#include "server/aws/aws_model.h"
 
 enum { FIRST_BUCKET_NS = 50000 };
 
@@ -114,6 +116,21 @@ void metrics_add(struct node_metrics *sum, const struct lane_metrics *m, const s
     }
 }
 
+void metrics_add_kinesis(struct node_metrics *sum, const struct kinesis_metrics *k)
+{
+    sum->has_kinesis = true;
+#define X(field, name, type, help) sum->kinesis.field += k->field;
+    KINESIS_METRICS(X)
+#undef X
+#define X(field, type, help) sum->kinesis.http.field += k->http.field;
+    HTTP_COUNTERS(X)
+#undef X
+    for (unsigned i = 0; i < KINESIS_OPERATIONS_MAX; i++) {
+        sum->kinesis.requests[i] += k->requests[i];
+        sum->kinesis.errors[i] += k->errors[i];
+    }
+}
+
 /* ---- text ---- */
 
 struct text { char *data; size_t len, cap; };
@@ -191,6 +208,18 @@ static const char *kind_name(unsigned kind)
         return "transfer";
     case FRAME_STREAM_RESHARD:
         return "stream_reshard";
+    case FRAME_CONSUMER_REGISTER:
+        return "consumer_register";
+    case FRAME_CONSUMER_REMOVE:
+        return "consumer_remove";
+    case FRAME_CONSUMER_LIST:
+        return "consumer_list";
+    case FRAME_RESOURCE_CHANGE:
+        return "resource_change";
+    case FRAME_RESOURCE_GET:
+        return "resource_get";
+    case FRAME_ACCOUNT:
+        return "account";
     case FRAME_FORWARD:
         return "forward";
     case FRAME_REPORT:
@@ -211,6 +240,28 @@ static void say_process(struct text *t, const struct env_usage *u)
     say(t, "process_cpu_seconds_total %.6f\n", (double)u->cpu_ns / 1e9);
     say(t, "# HELP process_resident_memory_bytes Memory that the process holds.\n# TYPE process_resident_memory_bytes gauge\n");
     say(t, "process_resident_memory_bytes %" PRIu64 "\n", u->resident_bytes);
+}
+
+static void say_kinesis(struct text *t, const struct kinesis_metrics *k)
+{
+#define X(field, name, type, help) say_one(t, "kinesis_" name, type, help, k->field);
+    KINESIS_METRICS(X)
+#undef X
+#define X(field, type, help) say_one(t, "kinesis_http_" #field, type, help, k->http.field);
+    HTTP_COUNTERS(X)
+#undef X
+    say_head(t, "kinesis_requests_total", "counter", "Calls of the Kinesis endpoint by operation.");
+    for (unsigned i = 0; i < AWS_OPERATION_COUNT; i++) {
+        if (k->requests[i] > 0) {
+            say(t, "sluice_kinesis_requests_total{operation=\"%s\"} %" PRIu64 "\n", aws_operations[i].name, k->requests[i]);
+        }
+    }
+    say_head(t, "kinesis_errors_total", "counter", "Calls of the Kinesis endpoint answered with an error, by its name.");
+    for (unsigned i = AWS_E_NONE + 1; i < AWS_ERROR_COUNT; i++) {
+        if (k->errors[i] > 0) {
+            say(t, "sluice_kinesis_errors_total{error=\"%s\"} %" PRIu64 "\n", aws_error_name((enum aws_error)i), k->errors[i]);
+        }
+    }
 }
 
 char *metrics_text(const struct node_metrics *m, size_t *len)
@@ -262,6 +313,9 @@ char *metrics_text(const struct node_metrics *m, size_t *len)
 #define X(field, name, type, help) say_one(&t, name, type, help, m->links.field);
     LINKS_METRICS(X)
 #undef X
+    if (m->has_kinesis) {
+        say_kinesis(&t, &m->kinesis);
+    }
     *len = t.len;
     return t.data;
 }

@@ -13,6 +13,7 @@
 #include "proto/frame.h"
 #include "raft/group.h"
 #include "raft/links.h"
+#include "server/kinesis/kinesis.h"
 #include "storage/journal.h"
 
 /* X(field, "name", "type", "help"): counters and gauges of a lane that the server itself keeps. Names get the prefix sluice_. */
@@ -62,6 +63,8 @@ struct node_metrics {
     struct journal_stats journal;
     struct groups_stats groups;
     struct links_stats links;
+    struct kinesis_metrics kinesis;
+    bool has_kinesis;
     /* Of the node; filled on lane 0. */
     uint32_t node_id, n_lanes;
     uint64_t incarnation, uptime_ms, disk_free, map_version;
@@ -71,6 +74,8 @@ struct node_metrics {
 };
 /* Adds one lane's figures to the sum. Any of the three stats may be NULL. */
 void metrics_add(struct node_metrics *sum, const struct lane_metrics *m, const struct journal_stats *j, const struct groups_stats *g, const struct links_stats *l);
+/* The same for its Kinesis endpoint. */
+void metrics_add_kinesis(struct node_metrics *sum, const struct kinesis_metrics *k);
 /* The Prometheus text (malloc'ed, *len bytes, NUL-terminated). */
 char *metrics_text(const struct node_metrics *m, size_t *len);
 

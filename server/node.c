@@ -11,6 +11,7 @@
 
 #include "proto/base.h"
 #include "proto/error.h"
+#include "server/kinesis/kinesis_keys.h"
 #include "server/node_impl.h"
 #include "server/request.h"
 #include "sluice.pb-c.h"
@@ -22,8 +23,7 @@ const struct identity *node_identity(const struct node *n) { return &n->identity
 
 /* ---- starting ---- */
 
-/* "host:port" or "[v6]:port" with a numeric port (settings_check() saw to the form). */
-static void split_address(const char *text, char host[256], uint16_t *port)
+void node_split_address(const char *text, char host[256], uint16_t *port)
 {
     const char *colon = strrchr(text, ':');
     size_t n = (size_t)(colon - text);
@@ -49,12 +49,36 @@ static int open_admin(struct node *n, char err[256])
     }
     char host[256];
     struct admin_options o = { .env = n->env, .host = host, .arg = n, .ready = admin_ready, .gather = admin_gather };
-    split_address(n->settings.admin, host, &o.port);
+    node_split_address(n->settings.admin, host, &o.port);
     int rc = admin_open(&n->admin, &o);
     if (rc != 0) {
         snprintf(err, 256, "cannot listen on the admin address %.100s: %s", n->settings.admin, strerror(-rc));
     }
     return rc;
+}
+
+/* Its port is served when the lanes serve; that it cannot be is told now. */
+static int check_kinesis(struct node *n, char err[256])
+{
+    const struct settings *s = &n->settings;
+    char why[256];
+    if (s->kinesis[0] == 0) {
+        return 0;
+    }
+    int rc = lane_kinesis_check(n->lanes[0]);
+    if (rc != 0) {
+        snprintf(err, 256, "cannot listen on the Kinesis address %.100s: %s", s->kinesis, strerror(-rc));
+        return rc;
+    }
+    if (s->access_keys[0] != 0) {
+        struct kinesis_keys *keys = kinesis_keys_load(n->env, s->access_keys, s->account, why);
+        if (keys == NULL) {
+            snprintf(err, 256, "setting access-keys: %.100s: %.120s", s->access_keys, why);
+            return SLUICE_E_INVALID;
+        }
+        kinesis_keys_free(keys);
+    }
+    return 0;
 }
 
 int node_start(struct env *env, const struct settings *settings, struct node **out, char err[256])
@@ -97,7 +121,7 @@ int node_start(struct env *env, const struct settings *settings, struct node **o
     for (unsigned i = 0; i < n->n_lanes; i++) {
         n->lanes[i] = lane_make(n, i);
     }
-    split_address(settings->listen, n->host, &n->port);
+    node_split_address(settings->listen, n->host, &n->port);
     rc = lane_listen(n->lanes[0], n->host, &n->port);
     if (rc != 0) {
         snprintf(err, 256, "cannot listen on %.100s: %s", settings->listen, strerror(-rc));
@@ -105,6 +129,9 @@ int node_start(struct env *env, const struct settings *settings, struct node **o
     }
     snprintf(n->address, sizeof n->address, strchr(n->host, ':') != NULL ? "[%s]:%u" : "%s:%u", n->host, n->port);
     rc = open_admin(n, err);
+    if (rc == 0) {
+        rc = check_kinesis(n, err);
+    }
     if (rc == 0) {
         rc = node_form_start(n, err);
     }

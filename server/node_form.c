@@ -141,6 +141,9 @@ static void open_controller(struct node *n)
         return;
     }
     log_info(&n->log, "running", "listen=%s lanes=%u incarnation=%llu", n->address, n->n_lanes, (unsigned long long)n->identity.incarnation);
+    if (n->settings.kinesis[0] != 0 && n->lanes[0]->kinesis == NULL) {
+        lane_kinesis(n->lanes[0], 0);
+    }
     if (n->stop_wanted) {
         node_stop(n, n->stop_done, n->stop_arg);
     }

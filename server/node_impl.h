@@ -58,6 +58,8 @@ struct node {
 };
 
 /* ---- node.c ---- */
+/* "host:port" or "[v6]:port" with a numeric port (settings_check() saw to the form). */
+void node_split_address(const char *text, char host[256], uint16_t *port);
 /* Lane 0 got a part from lane `number` (ownership of status moves). */
 void node_lane_status(struct node *n, unsigned number, struct replica_status *status, unsigned n_status, unsigned not_caught_up, unsigned lost_copies, bool has_map);
 void node_lane_opened(struct node *n);

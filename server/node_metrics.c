@@ -19,7 +19,8 @@ struct part {
     struct journal_stats journal;
     struct groups_stats groups;
     struct links_stats links;
-    bool full;
+    struct kinesis_metrics kinesis;
+    bool full, has_kinesis;
 };
 
 static void add_node(struct gather *g)
@@ -66,6 +67,9 @@ static void part_back(struct lane *zero, void *arg)
     } else {
         metrics_add(&g->sum, &p->metrics, NULL, NULL, NULL);
     }
+    if (p->has_kinesis) {
+        metrics_add_kinesis(&g->sum, &p->kinesis);
+    }
     free(p);
     if (--g->left == 0) {
         finish(g);
@@ -81,6 +85,10 @@ static void part_here(struct lane *l, void *arg)
         journal_stats(l->journal, &p->journal);
         groups_stats(l->groups, &p->groups);
         links_stats(groups_links(l->groups), &p->links);
+    }
+    p->has_kinesis = l->kinesis != NULL;
+    if (p->has_kinesis) {
+        kinesis_metrics(l->kinesis, &p->kinesis);
     }
     lane_run(l->node->lanes[0], part_back, p);
 }

@@ -68,6 +68,12 @@ void request_dispatch(struct connection *c, struct frame *f)
     case FRAME_NODE_CHANGE:
     case FRAME_TRANSFER:
     case FRAME_STREAM_RESHARD:
+    case FRAME_CONSUMER_REGISTER:
+    case FRAME_CONSUMER_REMOVE:
+    case FRAME_CONSUMER_LIST:
+    case FRAME_RESOURCE_CHANGE:
+    case FRAME_RESOURCE_GET:
+    case FRAME_ACCOUNT:
     case FRAME_FORWARD:
     case FRAME_REPORT:
     case FRAME_REPLICA:

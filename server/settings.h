@@ -12,7 +12,7 @@
     X(NUMBER, node_id, "node-id", 1, 1, 65535, "this node's number in the cluster") \
     X(TEXT, data, "data", "./sluice-data", 0, 0, "data folder") \
     X(TEXT, listen, "listen", "127.0.0.1:4570", 0, 0, "address of the native protocol, for clients and peers") \
-    X(TEXT, kinesis, "kinesis", "127.0.0.1:4567", 0, 0, "address of the Kinesis endpoint (reserved for it)") \
+    X(TEXT, kinesis, "kinesis", "127.0.0.1:4567", 0, 0, "address of the Kinesis endpoint; empty: none") \
     X(TEXT, admin, "admin", "127.0.0.1:4571", 0, 0, "address of metrics and health; empty: none") \
     X(TEXT, cluster, "cluster", "", 0, 0, "the first nodes: \"1=host:port,2=host:port\"; empty: a cluster of this node alone") \
     X(BOOL, join, "join", 0, 0, 1, "join an existing cluster (named by cluster) instead of forming one") \
@@ -20,6 +20,7 @@
     X(TEXT, zone, "zone", "", 0, 0, "failure zone of this node; replicas are spread over zones") \
     X(TEXT, region, "region", "us-east-1", 0, 0, "region in ARNs") \
     X(TEXT, account, "account", "000000000000", 0, 0, "default account, 12 digits") \
+    X(TEXT, access_keys, "access-keys", "", 0, 0, "file of the access keys that the Kinesis endpoint takes, a line each: access key, secret, maybe an account; empty: any credentials") \
     X(TEXT, limits, "limits", "kinesis", 0, 0, "throughput limits of new streams and of the node: kinesis or off") \
     X(NUMBER, replicas, "replicas", 3, 1, 7, "replicas of a new stream; never more than there are nodes") \
     X(NUMBER, controller_nodes, "controller-nodes", 3, 1, 5, "voters of the controller group: 1, 3 or 5") \
@@ -72,6 +73,7 @@ struct settings {
     uint64_t files_max;                                                    /* descriptors that the process may have, filled in by main.c; 0: not known */
     uint32_t cores;                                                        /* of this machine, filled in by main.c: lanes of a new data folder if `lanes` is 0 */
     unsigned test_disable_raft, test_disable_journal, test_disable_server; /* simulator only: no flag sets them */
+    unsigned test_features;                                                /* tests only: the feature level of an older program; 0: this one's */
     uint32_t snapshot_bytes, trailing_bytes;                               /* 0: defaults */
 };
 

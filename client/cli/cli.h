@@ -57,6 +57,10 @@ bool cli_size(const struct cli *c, const char *name, uint64_t otherwise, uint64_
 bool cli_parse_number(const char *text, uint64_t *out);
 /* Time as "2026-01-31T12:00:00Z" (also with fraction, without Z: UTC, and a date alone) or seconds since 1970, with fraction. */
 bool cli_parse_time(const char *text, uint64_t *ms);
+/* An option as a list of tags, KEY=VALUE,... or, without values, KEY,...; empty if it is absent (cli_tags_free). False: said on stderr, end with CLI_USAGE. */
+struct cli_tags { size_t n; Sluice__Tag **list, *infos; char **keys, *text; };
+bool cli_tags(struct cli *c, const char *option, bool values, struct cli_tags *out);
+void cli_tags_free(struct cli_tags *t);
 
 /* "sluice: ..." and, for usage, where to read on. Returns the status. */
 int cli_usage(const struct cli *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -98,6 +102,9 @@ void cli_hash_text(const ProtobufCBinaryData *d, char text[40]);
 /* Up to 16 bytes in hexadecimal. */
 void cli_hex(const ProtobufCBinaryData *d, char text[33]);
 json_t *cli_ids(const uint32_t *ids, size_t n);
+/* "2026-01-31T12:00:00Z" */
+void cli_time_text(uint64_t ms, char text[32]);
+json_t *cli_tags_json(Sluice__Tag *const *tags, size_t n);
 /* Columns: rows of cells, padded to the widest. The first row is the heading. */
 enum { CLI_COLUMNS_MAX = 16 };
 struct cli_table { char **cells; unsigned columns; size_t n; };
@@ -112,7 +119,8 @@ const char *cli_bytes(double n, char out[32]);
 /* ---- commands ---- */
 
 extern const struct cli_command cli_put_command, cli_get_command, cli_top_command;
-extern const struct cli_command cli_stream_create, cli_stream_update, cli_stream_list, cli_stream_describe, cli_stream_delete;
+extern const struct cli_command cli_stream_create, cli_stream_update, cli_stream_list, cli_stream_describe, cli_stream_delete, cli_stream_tag, cli_stream_policy;
+extern const struct cli_command cli_consumer_register, cli_consumer_list, cli_consumer_remove;
 extern const struct cli_command cli_shard_list, cli_shard_split, cli_shard_merge, cli_shard_transfer, cli_cluster_status;
 extern const struct cli_command cli_node_list, cli_node_drain, cli_node_undrain, cli_node_remove, cli_node_add;
 extern const struct cli_command cli_bench_put, cli_bench_read, cli_bench_e2e, cli_bench_latency, cli_bench_scale, cli_bench_disk, cli_bench_report;

@@ -345,6 +345,14 @@ bool cli_parse_time(const char *text, uint64_t *ms)
     return true;
 }
 
+void cli_time_text(uint64_t ms, char text[32])
+{
+    time_t s = (time_t)(ms / 1000);
+    struct tm tm;
+    gmtime_r(&s, &tm);
+    strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
 void cli_hash_text(const ProtobufCBinaryData *d, char text[40])
 {
     text[0] = '\0';

@@ -2,9 +2,8 @@
 #include "client/cli/cli.h"
 
 #include <stdlib.h>
-#include <time.h>
 
-enum { ACTIVE_WAIT_MS = 30000 };
+enum { ACTIVE_WAIT_MS = 30000, RECORD_LEAST = 1 << 20, RECORD_MOST = 10 << 20 };
 
 static const char *status_text(int status)
 {
@@ -12,19 +11,11 @@ static const char *status_text(int status)
     return status >= 0 && status < (int)ARRAY_LEN(texts) ? texts[status] : "UNKNOWN";
 }
 
-static void time_text(uint64_t ms, char text[32])
-{
-    time_t s = (time_t)(ms / 1000);
-    struct tm tm;
-    gmtime_r(&s, &tm);
-    strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
-}
-
 static json_t *stream_json(const Sluice__StreamInfo *s)
 {
     char id[33], created[32];
     cli_hex(&s->id, id);
-    time_text(s->created_ms, created);
+    cli_time_text(s->created_ms, created);
     size_t open = 0;
     for (size_t i = 0; i < s->n_shards; i++) {
         open += s->shards[i]->open;
@@ -34,10 +25,13 @@ static json_t *stream_json(const Sluice__StreamInfo *s)
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:s, s:b}", "name", s->name, "account", s->account, "id", id, "status",
                           status_text((int)s->status), "retention_hours", (int)s->retention_hours, "replicas", (int)s->replicas, "created", created,
                           "limits", s->limits_off ? "off" : "kinesis", "on_demand", s->on_demand);
+    json_object_set_new(j, "record_max", json_integer((json_int_t)s->record_max));
+    json_object_set_new(j, "consumers", json_integer((json_int_t)s->consumers));
     json_object_set_new(j, "shards", json_integer((json_int_t)(s->n_shards > 0 ? s->n_shards : s->shard_count)));
     if (s->n_shards > 0) {
         json_object_set_new(j, "open_shards", json_integer((json_int_t)open));
         json_object_set_new(j, "records", known ? json_integer((json_int_t)records) : json_null());
+        json_object_set_new(j, "tags", cli_tags_json(s->tags, s->n_tags)); /* lists have none */
     }
     return j;
 }
@@ -50,7 +44,7 @@ static int print_stream(struct cli *c, const Sluice__StreamInfo *s)
     }
     char id[33], created[32];
     cli_hex(&s->id, id);
-    time_text(s->created_ms, created);
+    cli_time_text(s->created_ms, created);
     uint64_t records;
     bool known = cli_records(s, &records);
     unsigned open = 0, leaderless = 0;
@@ -59,18 +53,23 @@ static int print_stream(struct cli *c, const Sluice__StreamInfo *s)
         open += sh->open;
         leaderless += sh->open && sh->leader == 0;
     }
+    char largest[32];
     printf("name        %s\nstatus      %s\nid          %s\ncreated     %s\nshards      %zu (%u open%s)\nreplicas    %u\nretention   %u h\nlimits      %s%s\n"
-           "records     %s%llu%s\n",
+           "records     %s%llu%s\nlargest     %s\nconsumers   %u\n",
            s->name, status_text((int)s->status), id, created, s->n_shards > 0 ? s->n_shards : s->shard_count, open, leaderless > 0 ? ", some without a leader" : "",
-           s->replicas, s->retention_hours, s->limits_off ? "off" : "kinesis", s->on_demand ? ", on demand" : "", known ? "" : "at least ", (unsigned long long)records, known ? "" : " (not every shard has a leader that answers)");
+           s->replicas, s->retention_hours, s->limits_off ? "off" : "kinesis", s->on_demand ? ", on demand" : "", known ? "" : "at least ", (unsigned long long)records, known ? "" : " (not every shard has a leader that answers)",
+           cli_bytes((double)s->record_max, largest), s->consumers);
+    for (size_t i = 0; i < s->n_tags; i++) {
+        printf("%-12s%s = %s\n", i == 0 ? "tags" : "", s->tags[i]->key, s->tags[i]->value);
+    }
     return CLI_DONE;
 }
 
 static int create(struct cli *c)
 {
-    uint64_t shards, hours, replicas;
-    if (!cli_number(c, "shards", 1, 1, 10000, &shards) || !cli_number(c, "retention-hours", 0, 24, 8760, &hours) ||
-        !cli_number(c, "replicas", 0, 1, 7, &replicas)) {
+    uint64_t shards, hours, replicas, record_max;
+    if (!cli_number(c, "shards", cli_flag(c, "on-demand") ? 0 : 1, 1, 10000, &shards) || !cli_number(c, "retention-hours", 0, 24, 8760, &hours) ||
+        !cli_number(c, "replicas", 0, 1, 7, &replicas) || !cli_size(c, "record-max", 0, RECORD_LEAST, RECORD_MOST, &record_max)) {
         return CLI_USAGE;
     }
     if (cli_flag(c, "on-demand") && cli_value(c, "shards") != NULL) {
@@ -82,8 +81,16 @@ static int create(struct cli *c)
     m.retention_hours = (uint32_t)hours;
     m.replicas = (uint32_t)replicas;
     m.on_demand = cli_flag(c, "on-demand");
+    m.record_max = (uint32_t)record_max;
+    struct cli_tags tags;
+    if (!cli_tags(c, "tags", true, &tags)) {
+        return CLI_USAGE;
+    }
+    m.n_tags = tags.n;
+    m.tags = tags.list;
     Sluice__StreamReply *reply;
     int status = cli_request(c, FRAME_STREAM_CREATE, &m.base, NULL, &reply);
+    cli_tags_free(&tags);
     if (status != 0) {
         return status;
     }
@@ -113,23 +120,31 @@ static int create(struct cli *c)
 const struct cli_command cli_stream_create = {
     "stream", "create", "NAME", 1, 1, "Create a stream and wait until its shards have leaders.",
     {{"shards", "N", "number of shards (default 1)"},
-     {"on-demand", NULL, "let the cluster choose and change the number of shards"},
+     {"on-demand", NULL, "let the cluster choose the number of shards (4)"},
      {"retention-hours", "H", "how long records are kept, 24 to 8760 (default 24)"},
      {"replicas", "R", "copies of each shard (default: the cluster's)"},
+     {"record-max", "SIZE", "largest record, key and data, 1m to 10m (default: the cluster's)"},
+     {"tags", "KEY=VALUE,...", "its tags"},
      {"no-wait", NULL, "do not wait for leaders"}},
     create};
 
 static int update(struct cli *c)
 {
-    uint64_t hours, shards;
-    if (!cli_number(c, "retention-hours", 0, 24, 8760, &hours) || !cli_number(c, "shards", 0, 1, 10000, &shards)) {
+    uint64_t hours, shards, record_max;
+    if (!cli_number(c, "retention-hours", 0, 24, 8760, &hours) || !cli_number(c, "shards", 0, 1, 10000, &shards) ||
+        !cli_size(c, "record-max", 0, RECORD_LEAST, RECORD_MOST, &record_max)) {
         return CLI_USAGE;
+    }
+    const char *mode = cli_value(c, "mode");
+    if (mode != NULL && strcmp(mode, "provisioned") != 0 && strcmp(mode, "on-demand") != 0) {
+        return cli_usage(c, "--mode: provisioned or on-demand, not '%s'", mode);
     }
     const char *limits = cli_value(c, "limits");
     if (limits != NULL && strcmp(limits, "kinesis") != 0 && strcmp(limits, "off") != 0) {
         return cli_usage(c, "--limits: kinesis or off, not '%s'", limits);
     }
-    if (limits == NULL && hours == 0 && shards == 0) {
+    bool settings = limits != NULL || hours != 0 || record_max != 0 || mode != NULL;
+    if (!settings && shards == 0) {
         return cli_usage(c, "nothing to change");
     }
     if (cli_flag(c, "no-wait") && shards == 0) {
@@ -141,8 +156,12 @@ static int update(struct cli *c)
     if (limits != NULL) {
         m.limits = strcmp(limits, "off") == 0 ? SLUICE__STREAM_UPDATE__LIMITS__OFF : SLUICE__STREAM_UPDATE__LIMITS__KINESIS;
     }
+    m.record_max = (uint32_t)record_max;
+    if (mode != NULL) {
+        m.mode = strcmp(mode, "on-demand") == 0 ? SLUICE__STREAM_UPDATE__MODE__ON_DEMAND : SLUICE__STREAM_UPDATE__MODE__PROVISIONED;
+    }
     Sluice__StreamReply *reply = NULL;
-    int status = hours != 0 || limits != NULL ? cli_request(c, FRAME_STREAM_UPDATE, &m.base, NULL, &reply) : CLI_DONE;
+    int status = settings ? cli_request(c, FRAME_STREAM_UPDATE, &m.base, NULL, &reply) : CLI_DONE;
     if (status == 0 && shards != 0) {
         cli_free(reply);
         Sluice__StreamReshard to = SLUICE__STREAM_RESHARD__INIT;
@@ -166,6 +185,8 @@ const struct cli_command cli_stream_update = {
     "stream", "update", "NAME", 1, 1, "Change a stream's settings.",
     {{"retention-hours", "H", "how long records are kept, 24 to 8760"},
      {"limits", "kinesis|off", "throughput limits per shard"},
+     {"record-max", "SIZE", "largest record, key and data, 1m to 10m"},
+     {"mode", "provisioned|on-demand", "who chooses the number of shards"},
      {"shards", "N", "number of open shards, all of equal width: half to twice as many as there are"},
      {"no-wait", NULL, "do not wait until there are so many"}},
     update};
@@ -227,6 +248,7 @@ static int delete(struct cli *c)
 {
     Sluice__StreamDelete m = SLUICE__STREAM_DELETE__INIT;
     m.name = (char *)(uintptr_t)c->words[0];
+    m.keep_if_consumers = cli_flag(c, "keep-if-consumers");
     Sluice__StreamReply *reply;
     int status = cli_request(c, FRAME_STREAM_DELETE, &m.base, NULL, &reply);
     if (status == 0) {
@@ -240,4 +262,5 @@ static int delete(struct cli *c)
     return status;
 }
 
-const struct cli_command cli_stream_delete = {"stream", "delete", "NAME", 1, 1, "Delete a stream and its records.", {{.name = NULL}}, delete};
+const struct cli_command cli_stream_delete = {"stream", "delete", "NAME", 1, 1, "Delete a stream, its records and its consumers.",
+                                              {{"keep-if-consumers", NULL, "refuse if consumers are registered"}}, delete};

@@ -14,9 +14,17 @@
 #include "server/aws/aws_token.h"
 #include "server/cluster_map.h"
 #include "server/kinesis/kinesis.h"
+#include "server/kinesis/kinesis_keys.h"
+#include "server/kinesis/kinesis_rates.h"
 #include "server/lane.h"
 
+/* The controller's files have calls of their own under these names: others for the linker. */
+#define call_answer kinesis_call_answer
+#define call_error kinesis_call_error
+
 enum {
+    CALL_HEADERS_MAX = 8,
+    CALL_BYTES_MAX = 32 << 20, /* of an answer: GetRecords' 10 MiB in base64 and what stands around them */
     CALL_MEMORY = AWS_DECODE_MEMORY,
     CALL_MAP_WAIT_MS = 2000,  /* an answer waits at most so long until the lane's map shows what the call has changed */
     CALL_NATIVE_MS = 10000    /* a native request with its retries; then the outcome is unknown: InternalFailure */
@@ -35,6 +43,8 @@ struct kinesis {
     struct call *calls;
     struct kinesis_metrics metrics;
     bool closing;
+    void (*done)(void *arg);             /* of kinesis_close() */
+    void *done_arg;
 };
 
 struct call {
@@ -56,10 +66,12 @@ struct call {
     /* call_native() */
     void (*native_done)(struct call *c, const struct sluice_result *r);
     uint64_t map_version;             /* the answer waits for it */
+    ProtobufCMessage *map_reply;      /* a copy of the reply that waits */
     struct env_timer map_timer;
     bool map_waiting;
     void *user;                       /* the operation's */
     void (*abandoned)(struct call *c); /* the operation's, may be NULL: the peer is gone, so stop what is under way (holds stay the operation's to release) */
+    void (*writable)(struct call *c);  /* of streaming answers (http.h), may be NULL */
 };
 
 /* ---- kinesis.c: answers ---- */
@@ -74,6 +86,10 @@ void call_answer_empty(struct call *c);
 void call_error(struct call *c, enum aws_error e, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* With a message as it is (from the aws_ functions); NULL: none. */
 void call_error_text(struct call *c, enum aws_error e, const char *message);
+/* The headers that each answer has: ids, content type (NULL: none), CORS. Returns how many; the texts live as long as the call's arena and request. */
+unsigned call_headers(struct call *c, const char *content_type, struct http_header out[CALL_HEADERS_MAX]);
+/* A streaming answer has ended (http_stream_end() or _reset() was called): the call counts as answered. */
+void call_streamed(struct call *c);
 /* The error of a native request, in AWS's words. stream: its name as the call gave it, or NULL. */
 void call_native_error(struct call *c, int code, const char *message, struct aws_text stream);
 
@@ -105,12 +121,31 @@ void call_native(struct call *c, enum frame_kind kind, const ProtobufCMessage *m
 /* The usual done: an empty answer, or the error. */
 void call_native_empty(struct call *c, const struct sluice_result *r);
 
+/* For the endpoint's own files. Requests become calls (kinesis_front.c); calls that wait for the lane's map look again; the peer of a call is gone. */
+void kinesis_front(struct kinesis *k, struct http_request *r);
+void call_native_map(struct call *c);
+void call_native_gone(struct call *c);
+struct call *call_new(struct kinesis *k, struct http_request *r);
+/* An answer of fixed text, which lives for ever. type NULL: no content type; body NULL: empty. */
+void call_answer_fixed(struct call *c, unsigned status, const char *type, const char *body);
+
+/* ---- native clients (kinesis_clients.c) ---- */
+void kinesis_clients_open(struct kinesis *k);
+/* Producers and readers are closed before. done runs when the memory is gone, maybe inside the call. */
+void kinesis_clients_close(struct kinesis *k, void (*done)(void *arg), void *arg);
+
+/* ---- what puts and subscriptions keep beside calls; all of these may be called again and again ---- */
+void kinesis_subscribers_map(struct kinesis *k);   /* the lane has a new map */
+void kinesis_subscribers_close(struct kinesis *k); /* the node stops: end those that are being served */
+void kinesis_producers_map(struct kinesis *k);
+void kinesis_producers_close(struct kinesis *k);   /* no call is left that could be answered */
+
 /* ---- operations: one function each, in the file of its topic; the table is in kinesis_operations.c ---- */
 typedef void (*kinesis_operation)(struct call *c);
-struct kinesis_rate { uint32_t per_s; }; /* 0: none on the control plane */
 #define X(name) void kinesis_##name(struct call *c);
 AWS_OPERATIONS(X)
 #undef X
+/* Within its rate, the call's operation runs: now, or in a later turn. */
 void kinesis_run(struct call *c);
 
 #endif

@@ -14,7 +14,7 @@ static ProtobufCBinaryData id_of(struct hostile *h)
 
 static bool is_request(int kind)
 {
-    return kind >= FRAME_PUT && kind <= FRAME_TRANSFER && kind % 2 == 0;
+    return kind >= FRAME_PUT && kind <= FRAME_CLIENT_LAST && kind % 2 == 0;
 }
 
 /* The connection must stay usable: an unknown request is refused alone. */
@@ -83,7 +83,7 @@ static void kinds_of_nodes(struct hostile *h)
 /* Random bytes as the message of each request. Whatever comes back, it is an answer of that request. */
 static void protobuf_garbage(struct hostile *h)
 {
-    for (int kind = FRAME_PUT; kind <= FRAME_TRANSFER; kind += 2) {
+    for (int kind = FRAME_PUT; kind <= FRAME_CLIENT_LAST; kind += 2) {
         for (int round = 0; round < 60; round++) {
             uint8_t data[300];
             size_t n = 1 + random_u64(h) % (sizeof data - 1);
@@ -113,7 +113,7 @@ static void protobuf_garbage(struct hostile *h)
 static void empty_messages(struct hostile *h)
 {
     int fd = dial_client(h->endpoint);
-    for (int kind = FRAME_PUT; kind <= FRAME_TRANSFER; kind += 2) {
+    for (int kind = FRAME_PUT; kind <= FRAME_CLIENT_LAST; kind += 2) {
         if (kind == FRAME_STREAM_LIST || kind == FRAME_CLUSTER_STATUS || kind == FRAME_PING) {
             continue;
         }

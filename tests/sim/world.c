@@ -111,6 +111,7 @@ static void make_settings(struct world *w, struct world_node *n)
     snprintf(s->data, sizeof s->data, "data");
     snprintf(s->listen, sizeof s->listen, "n%u:4570", n->number);
     s->admin[0] = '\0';
+    s->kinesis[0] = '\0';
     size_t at = 0;
     for (unsigned i = 1; i <= w->n_nodes; i++) {
         at += (size_t)snprintf(s->cluster + at, sizeof s->cluster - at, "%s%u=n%u:4570", i > 1 ? "," : "", i, i);

@@ -84,6 +84,7 @@ static inline void node_main(struct env *env, void *arg)
     snprintf(s.data, sizeof s.data, "data");
     snprintf(s.listen, sizeof s.listen, "n%u:4570", t->at + 1);
     s.admin[0] = 0;
+    s.kinesis[0] = 0;
     if (t->w->first > 1) {
         size_t at = 0;
         for (unsigned i = 0; i < t->w->first; i++) {

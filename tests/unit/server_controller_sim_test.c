@@ -62,6 +62,7 @@ static void node_main(struct env *env, void *arg)
     snprintf(s.data, sizeof s.data, "data");
     snprintf(s.listen, sizeof s.listen, "n%u:4570", t->id);
     snprintf(s.admin, sizeof s.admin, "n%u:4571", t->id);
+    s.kinesis[0] = 0;
     snprintf(s.kinesis, sizeof s.kinesis, "n%u:4567", t->id);
     size_t at = 0;
     for (unsigned i = 0; i < t->first; i++) {

@@ -89,7 +89,7 @@ static const struct map_stream *look(struct world *w, struct cluster_map **map)
     controller_machine_snapshot(copy, &b);
     assert_int_equal(a.len, b.len);
     assert_memory_equal(a.data, b.data, a.len);
-    for (size_t n = 0; n < a.len; n++) {
+    for (size_t n = 0; n < a.len; n += a.len - n > 64 ? 29 : 1) { /* cut anywhere: not at every byte, as this is done after each step */
         struct controller_machine *none;
         assert_int_not_equal(controller_machine_restore(&none, a.data, n), 0);
     }

@@ -1,0 +1,161 @@
+/* kinesis_lookup.c: what an input names, in the lane's map; and the names of what is there. */
+#include <stdio.h>
+#include <string.h>
+
+#include "proto/base.h"
+#include "server/kinesis/kinesis_impl.h"
+#include "server/node_impl.h"
+
+#define TEXT(t) (int)min_u64((t).n, 512), (t).n > 0 ? (t).p : ""
+
+static struct aws_scope scope_of(const struct call *c) { return (struct aws_scope){.region = c->k->lane->node->settings.region, .account = c->account}; }
+static struct aws_text text_of(const char *s) { return (struct aws_text){s, strlen(s)}; }
+
+void call_no_stream(struct call *c, struct aws_text name)
+{
+    call_error(c, AWS_E_ResourceNotFoundException, "Stream %.*s under account %s not found.", TEXT(name), c->account);
+}
+
+static const struct map_stream *find(struct call *c, struct aws_text name)
+{
+    char text[NAME_MAX_LEN + 1];
+    if (name.n > NAME_MAX_LEN) {
+        return NULL;
+    }
+    memcpy(text, name.p, name.n);
+    text[name.n] = '\0';
+    return cluster_map_stream(c->k->lane->map, c->account, text);
+}
+
+const struct map_stream *call_stream(struct call *c)
+{
+    struct aws_scope scope = scope_of(c);
+    struct aws_text name;
+    const char *message;
+    enum aws_error e = aws_stream_of(c->input, &scope, &c->arena, &name, &message);
+    if (e != AWS_E_NONE) {
+        call_error_text(c, e, message);
+        return NULL;
+    }
+    const struct map_stream *s = find(c, name);
+    if (s == NULL) {
+        call_no_stream(c, name);
+    }
+    return s;
+}
+
+static bool active(struct call *c, const struct map_stream *s)
+{
+    static const char *const states[] = {"CREATING", "ACTIVE", "UPDATING", "DELETING"};
+    if (s->status == STREAM_ACTIVE) {
+        return true;
+    }
+    call_error(c, AWS_E_ResourceInUseException, "Stream %s under account %s not ACTIVE, instead in state %s", s->name, s->account, states[s->status]);
+    return false;
+}
+
+const struct map_stream *call_active_stream(struct call *c)
+{
+    const struct map_stream *s = call_stream(c);
+    return s != NULL && active(c, s) ? s : NULL;
+}
+
+const struct map_shard *call_shard(struct call *c, const struct map_stream *s, struct aws_text id)
+{
+    uint32_t number;
+    const struct map_shard *shard = aws_shard_id_parse(id, &number) ? cluster_map_shard(s, number) : NULL;
+    if (shard != NULL && !shard->coming) {
+        return shard;
+    }
+    if (c->op_number == AWS_OP_SplitShard || c->op_number == AWS_OP_MergeShards) {
+        call_error(c, AWS_E_ResourceNotFoundException, "Could not find shard %.*s in stream %s under account %s.", TEXT(id), s->name, s->account);
+    } else {
+        call_error(c, AWS_E_ResourceNotFoundException, "Shard %.*s in stream %s under account %s does not exist", TEXT(id), s->name, s->account);
+    }
+    return NULL;
+}
+
+/* Both of what an ARN of a consumer names. */
+static bool consumer_of(struct call *c, const struct aws_arn *arn, const struct map_stream **s, const struct map_consumer **consumer)
+{
+    *s = find(c, arn->stream);
+    if (*s == NULL) {
+        call_no_stream(c, arn->stream);
+        return false;
+    }
+    *consumer = cluster_map_consumer(*s, arn->consumer.p, arn->consumer.n);
+    /* A consumer's ARN has the second of its creation: one that was made anew under the name is another. */
+    if (*consumer == NULL || (arn->consumer_created_s >= 0 && (uint64_t)arn->consumer_created_s != (*consumer)->created_ms / 1000)) {
+        call_error(c, AWS_E_ResourceNotFoundException, "Consumer %.*s, stream %.*s in account %s not found.", TEXT(arn->consumer), TEXT(arn->stream), c->account);
+        return false;
+    }
+    return true;
+}
+
+bool call_consumer(struct call *c, const struct map_stream **s, const struct map_consumer **consumer)
+{
+    struct aws_scope scope = scope_of(c);
+    struct aws_arn arn;
+    const char *message;
+    enum aws_error e = aws_consumer_of(c->input, &scope, &c->arena, &arn, &message);
+    if (e != AWS_E_NONE) {
+        call_error_text(c, e, message);
+        return false;
+    }
+    return consumer_of(c, &arn, s, consumer);
+}
+
+bool call_resource(struct call *c, const struct map_stream **s, const struct map_consumer **consumer)
+{
+    *consumer = NULL;
+    if (aws_member(c->input, AWS_M_ResourceARN) == NULL) {
+        *s = call_stream(c);
+        return *s != NULL;
+    }
+    struct aws_scope scope = scope_of(c);
+    struct aws_arn arn;
+    const char *message;
+    enum aws_error e = aws_resource_of(c->input, &scope, &c->arena, &arn, &message);
+    if (e != AWS_E_NONE) {
+        call_error_text(c, e, message);
+        return false;
+    }
+    if (arn.consumer.p != NULL) {
+        return consumer_of(c, &arn, s, consumer);
+    }
+    *s = find(c, arn.stream);
+    if (*s == NULL) {
+        call_no_stream(c, arn.stream);
+    }
+    return *s != NULL;
+}
+
+void call_stream_arn(const struct call *c, const struct map_stream *s, char out[AWS_ARN_SIZE])
+{
+    struct aws_arn arn = {.region = text_of(c->k->lane->node->settings.region), .account = text_of(s->account), .stream = text_of(s->name)};
+    arn.region.n = min_u64(arn.region.n, 64);
+    aws_arn_format(out, &arn);
+}
+
+void call_consumer_arn(const struct call *c, const struct map_stream *s, const struct map_consumer *consumer, char out[AWS_ARN_SIZE])
+{
+    struct aws_arn arn = {.region = text_of(c->k->lane->node->settings.region), .account = text_of(s->account), .stream = text_of(s->name),
+                          .consumer = text_of(consumer->name), .consumer_created_s = (int64_t)(consumer->created_ms / 1000)};
+    arn.region.n = min_u64(arn.region.n, 64);
+    aws_arn_format(out, &arn);
+}
+
+const uint8_t *call_token_key(struct call *c)
+{
+    const struct cluster_map *m = c->k->lane->map;
+    if (!m->has_token_key) {
+        call_error_text(c, AWS_E_ServiceUnavailable, "The cluster is being formed.");
+        return NULL;
+    }
+    return m->token_key;
+}
+
+void call_sequence(char text[SEQNO_TEXT_MAX], uint64_t created_s, uint32_t shard, uint64_t offset, uint64_t time_ms)
+{
+    seqno_format(&(struct seqno){.shard_created_s = created_s, .shard = shard, .offset = offset, .time_s = time_ms / 1000}, text);
+}
