@@ -171,6 +171,13 @@ struct node *target_choose(struct target *t, const struct stream *s, uint32_t sh
 /* Learns from an answer (a NULL: the node took the request and answered well). Asks for a new map when that may help. */
 void target_learn(struct target *t, struct stream *s, uint32_t shard, struct node *n, const struct answer *a);
 
+/* ---- records that a node sends (fetch.c) ---- */
+
+/* Are these whole, undamaged batches of that shard which follow each other, from a record `from` on to next_offset? NULL, or what is wrong. */
+const char *batches_check(const uint8_t stream_id[16], uint32_t shard, uint64_t from, const uint8_t *data, size_t len, uint64_t next_offset);
+/* Unpacks and checks an answer to a fetch at `offset`. 0: *m is the caller's; SLUICE_E_EXPIRED: the offset was trimmed (unless from_horizon); SLUICE_E_CORRUPT: *why tells. */
+int fetch_reply_check(const struct answer *a, const uint8_t stream_id[16], uint32_t shard, uint64_t offset, bool from_horizon, Sluice__FetchReply **m, const char **why);
+
 /* Full jitter: uniform in [min, min(cap, base << attempt)], ms. */
 uint64_t backoff_ms(struct env *env, unsigned attempt, unsigned min_ms, unsigned base_ms, unsigned cap_ms);
 
@@ -185,6 +192,7 @@ struct sluice_client {
     unsigned n_nodes, turn;
     struct stream *streams;
     struct call *calls;
+    struct sluice_fetch *fetches;
     unsigned wires;    /* connections not yet closed by the env */
     bool closing;
     struct env_task close_task;
@@ -197,6 +205,7 @@ struct sluice_client {
 /* The last connection has gone: ends a closing client. */
 void client_wire_gone(struct sluice_client *c);
 void calls_drop(struct sluice_client *c);
+void fetches_drop(struct sluice_client *c);
 void streams_drop(struct sluice_client *c);
 
 /* Unpacks an answer's message; NULL: malformed. */

@@ -28,6 +28,7 @@
     X(put_bytes_total, "put_bytes_total", "counter", "Bytes of batches acknowledged.") \
     X(put_duplicates_total, "put_duplicates_total", "counter", "Batches answered as duplicates of an earlier one.") \
     X(put_throttled_total, "put_throttled_total", "counter", "Batches refused by a shard's write limit.") \
+    X(reads_throttled_total, "reads_throttled_total", "counter", "Shared reads refused by a shard's read limit.") \
     X(fetch_records_total, "fetch_records_total", "counter", "Records read.") \
     X(fetch_bytes_total, "fetch_bytes_total", "counter", "Bytes of batches read.") \
     X(fetch_waiting, "fetch_waiting", "gauge", "Long polls waiting for records.") \

@@ -42,6 +42,7 @@ struct fetch {
     uint64_t offset;
     uint32_t max_bytes, wait_ms, max_records;
     bool fresh, fresh_done;
+    bool shared, continued, from_horizon; /* proto/sluice.proto */
     bool waiting;                 /* in the shard's list of waiters */
     struct env_timer timer;
     bool timer_ready;
@@ -75,7 +76,7 @@ struct request {
     union {
         struct put put;
         struct fetch fetch;
-        struct { int kind; uint64_t time_ms; char sequence[64]; } position;
+        struct { int kind; bool shared; uint64_t time_ms; char sequence[64]; } position;
         struct { struct dedupe_key key; bool confirmed; } resolve;
     } u;
     /* the answer */

@@ -158,14 +158,6 @@ static void sink_seeded(void *arg, const struct locator *l)
 
 /* ---- life ---- */
 
-static void init_quotas(struct shard *s)
-{
-    const struct settings *set = &s->lane->node->settings;
-    uint64_t now = env_now_ms(s->lane->env);
-    quota_init(&s->bytes, set->shard_bytes_per_s, 0, now);
-    quota_init(&s->records, set->shard_records_per_s, 0, now);
-}
-
 static void finish_close(struct shard *s)
 {
     if (!s->group_closed || s->pins > 0) {
@@ -211,7 +203,7 @@ int shard_open(struct lane *l, const struct shard_open_options *o, struct shard 
     shard_state_init(&s->state);
     s->state.ignore_producers = (l->node->settings.test_disable_server & SERVER_RULE_F20) != 0;
     s->batches = batch_log_open(l->journal, o->group);
-    init_quotas(s);
+    shard_limits_init(s);
     s->next = l->shards;
     s->prev = &l->shards;
     if (s->next != NULL) {

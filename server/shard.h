@@ -1,7 +1,7 @@
 /* shard.h: a replica of a shard on this node: the machine (shard_state.h), its Raft group, the index of its records, and, while it leads, what is in flight.
  *
  * Files: shard.c (life, sink, role), shard_put.c (writes), shard_fetch.c (reads of records), shard_read.c (positions, resolve), shard_control.c (entries
- * that the leader proposes by itself: OPEN, SETTINGS, TRIM), shard_clock.c (the log's time). All on the lane's thread.
+ * that the leader proposes by itself: OPEN, SETTINGS, TRIM), shard_clock.c (the log's time), shard_limits.c (throughput limits). All on the lane's thread.
  *
  * Phases: RUNNING -> CLOSING (group_close is on its way, waiters are answered) -> freed once the group is closed and no read holds a pin. */
 #ifndef SLUICE_SHARD_H
@@ -21,6 +21,7 @@ enum {
     SHARD_QUEUE_BYTES_MAX = 64 << 20,    /* puts that wait for room in flight; above: BUSY. Connections stop earlier: CONNECTION_REQUEST_BYTES_MAX */
     SHARD_WAIT_MAX_MS = 60000,
     SHARD_FETCH_BYTES_MAX = 10 << 20,
+    SHARD_SHARED_RECORDS_MAX = 10000,    /* of one shared fetch */
     SHARD_FETCH_ROOM_WAIT_MS = 15000,    /* a fetch waits for memory at most so long, then BUSY: longer than connections that hang are borne with */
     SHARD_FETCH_CROWDED_MS = 2500        /* how long the word that memory is short holds; it is said every second */
 };
@@ -55,7 +56,8 @@ struct shard {
     struct dedupe_in_flight *in_flight; /* made with the first leadership */
     struct request *queue, **queue_tail;
     uint64_t queue_bytes;
-    struct quota bytes, records;
+    struct quota bytes, records;   /* what is put */
+    struct quota read_calls, read_payload, position_calls; /* what is read with `shared` */
     struct group_propose control;  /* one entry of its own at a time */
     bool control_busy, control_due; /* due: could not be proposed */
     bool expired;                  /* closed, and nothing is left that its retention keeps: as last seen while leading */
@@ -104,6 +106,11 @@ bool shard_tick(struct shard *s);
 uint64_t shard_time(struct shard *s);
 bool shard_clocks_agree(struct shard *s); /* a majority of them lies within a minute of the median */
 
+/* shard_limits.c */
+void shard_limits_init(struct shard *s);              /* all buckets are full: also after a change of the leader */
+bool shard_limited(const struct shard *s);            /* do the throughput limits hold? */
+/* A shared read, which the leader alone serves, and only within the limits. False: it was answered NOT_LEADER or THROTTLED. calls: the bucket it takes one from. */
+bool shard_shared_read_ok(struct shard *s, struct request *r, struct quota *calls);
 /* shard_put.c */
 void shard_put(struct shard *s, struct request *r);
 void shard_put_pump(struct shard *s);                 /* proposes what is queued as far as there is room */

@@ -185,7 +185,11 @@ static void read_failed(struct shard *s, struct request *r, int status)
     release(r);
     switch (status) {
     case -ENOENT:
-        fail_expired(s, r);
+        if (r->u.fetch.from_horizon && r->u.fetch.offset < shard_first_readable(s)) {
+            step(s, r, false); /* the horizon moved on while it was read */
+        } else {
+            fail_expired(s, r);
+        }
         return;
     case -EAGAIN:
         fail(s, r, SLUICE_E_STALE, "these records are still being copied to this replica", leader_node(s));
@@ -203,6 +207,19 @@ static void read_failed(struct shard *s, struct request *r, int status)
     }
 }
 
+/* What a shared answer counts: the records that were asked for, as they are without compression. Of a batch in part its share. */
+static uint64_t shared_bytes(const struct fetch_read *fr, uint64_t from)
+{
+    uint64_t bytes = 0, to = fr->read.limit;
+    for (unsigned i = 0; i < fr->read.n; i++) {
+        const uint8_t *batch = fr->read.reads[i].data;
+        uint64_t first = get_u64(batch + 16), count = get_u32(batch + 24);
+        uint64_t begin = max_u64(first, from), end = min_u64(first + count, to);
+        bytes += end > begin ? get_u32(batch + 28) * (end - begin) / count : 0;
+    }
+    return min_u64(bytes, SHARD_FETCH_BYTES_MAX);
+}
+
 static void read_finished(struct fetch_read *fr)
 {
     struct request *r = fr->request;
@@ -217,6 +234,9 @@ static void read_finished(struct fetch_read *fr)
     for (unsigned i = 0; i < read->n; i++) {
         fr->iov[i] = (struct iovec){ .iov_base = (void *)(uintptr_t)read->reads[i].data, .iov_len = read->reads[i].place.len };
         bytes += read->reads[i].place.len;
+    }
+    if (r->u.fetch.shared) {
+        quota_take(&s->read_payload, shared_bytes(fr, r->u.fetch.offset), env_now_ms(s->lane->env));
     }
     s->read_bytes += bytes;
     s->read_records += read->next_offset - r->u.fetch.offset;
@@ -285,6 +305,9 @@ static void step(struct shard *s, struct request *r, bool may_wait)
         return;
     }
     uint64_t first = shard_first_readable(s);
+    if (f->offset < first && f->from_horizon) {
+        f->offset = first;
+    }
     if (f->offset < first) {
         fail_expired(s, r);
         return;
@@ -329,6 +352,13 @@ void shard_fetch(struct shard *s, struct request *r)
     r->shard_at = s;
     if (!shard_request_ok(s, r)) {
         return;
+    }
+    struct fetch *f = &r->u.fetch;
+    if (f->shared) {
+        f->max_records = f->max_records != 0 ? (uint32_t)min_u64(f->max_records, SHARD_SHARED_RECORDS_MAX) : SHARD_SHARED_RECORDS_MAX;
+        if (!f->continued && !shard_shared_read_ok(s, r, &s->read_calls)) {
+            return;
+        }
     }
     s->fetched_ns = env_now_ns(s->lane->env);
     if (r->u.fetch.fresh && (s->lane->node->settings.test_disable_server & SERVER_RULE_FRESH) == 0) {
