@@ -148,16 +148,11 @@ void kinesis_map(struct kinesis *k)
     kinesis_producers_map(k);
     kinesis_subscribers_map(k);
     for (struct call *c = k->calls; c != NULL;) {
-        bool waited = c->map_waiting;
-        struct call *next = c->next;
-        if (waited) {
-            call_hold(c);
-            call_native_map(c);
-            bool went_on = !c->map_waiting;
-            next = went_on ? k->calls : c->next;
-            call_release(c);
+        if (call_native_map(c)) {
+            c = k->calls;
+        } else {
+            c = c->next;
         }
-        c = next;
     }
 }
 

@@ -123,7 +123,7 @@ void call_native_empty(struct call *c, const struct sluice_result *r);
 
 /* For the endpoint's own files. Requests become calls (kinesis_front.c); calls that wait for the lane's map look again; the peer of a call is gone. */
 void kinesis_front(struct kinesis *k, struct http_request *r);
-void call_native_map(struct call *c);
+bool call_native_map(struct call *c); /* true: it went on, and may be gone */
 void call_native_gone(struct call *c);
 struct call *call_new(struct kinesis *k, struct http_request *r);
 /* An answer of fixed text, which lives for ever. type NULL: no content type; body NULL: empty. */

@@ -45,11 +45,13 @@ static void waited(struct env_timer *t)
     go_on(container_of(t, struct call, map_timer));
 }
 
-void call_native_map(struct call *c)
+bool call_native_map(struct call *c)
 {
-    if (c->map_waiting && map_is_there(c)) {
+    bool there = c->map_waiting && map_is_there(c);
+    if (there) {
         go_on(c);
     }
+    return there;
 }
 
 void call_native_gone(struct call *c)
