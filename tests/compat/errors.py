@@ -146,7 +146,7 @@ STATE = [
     ("SplitShard", {"StreamName": "{stream}", "ShardToSplit": "shardId-000000000009", "NewStartingHashKey": "7"}, RNF, r"^Could not find shard shardId-000000000009 in stream {stream} under account {account}\.$"),
     ("SplitShard", {"StreamName": "{stream}", "ShardToSplit": S0, "NewStartingHashKey": "1"}, IA, r"^NewStartingHashKey 1 used in SplitShard\(\) on shard shardId-000000000000 in stream {stream} under account {account} is not both greater than one plus"),
     ("SplitShard", {"StreamName": "{stream}", "ShardToSplit": S0, "NewStartingHashKey": str(SPACE - 1)}, IA, "is not both greater than one plus"),
-    ("SplitShard", {"StreamName": "{split}", "ShardToSplit": S0, "NewStartingHashKey": "1000"}, IA, "."), # closed already
+    ("SplitShard", {"StreamName": "{split}", "ShardToSplit": S0, "NewStartingHashKey": "1000"}, RIU, "has already been merged or split"),
     ("MergeShards", {"StreamName": "{stream}", "ShardToMerge": "shardId-000000000001", "AdjacentShardToMerge": S0}, IA, "not an adjacent pair of shards eligible for merging"),
     ("MergeShards", {"StreamName": "{stream}", "ShardToMerge": S0, "AdjacentShardToMerge": "shardId-000000000007"}, RNF, "Could not find shard shardId-000000000007"),
     ("UpdateShardCount", {"StreamName": "{stream}", "TargetShardCount": 5, "ScalingType": "UNIFORM_SCALING"}, LE, "."),
