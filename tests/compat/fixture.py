@@ -3,7 +3,7 @@ import base64
 import os
 
 from harness import until
-from wire import call, good, region
+from wire import call, endpoints, good, region
 
 account = os.environ.get("COMPAT_ACCOUNT", "000000000000")
 SPACE = 1 << 128  # of hash keys
@@ -17,11 +17,16 @@ def summary(stream):
     return good("DescribeStreamSummary", {"StreamName": stream})["StreamDescriptionSummary"]
 
 
-def active(stream, seconds=30):
-    """Waits until the stream is ACTIVE (on the nodes that were asked, each in turn)."""
-    for _ in range(3):
-        if not until(seconds, lambda: (call("DescribeStreamSummary", {"StreamName": stream}).value or {}).get("StreamDescriptionSummary", {}).get("StreamStatus") == "ACTIVE"):
-            raise AssertionError("%s did not become ACTIVE" % stream)
+def active(stream, seconds=30, **wanted):
+    """Waits until each node says that the stream is ACTIVE and, where a member of its summary is given, that it is so: OpenShardCount=2."""
+    for url in endpoints:
+        def there():
+            answer = call("DescribeStreamSummary", {"StreamName": stream}, url=url)
+            known = answer.value["StreamDescriptionSummary"] if answer.status == 200 else {}
+            return known.get("StreamStatus") == "ACTIVE" and all(known.get(k) == v for k, v in wanted.items())
+
+        if not until(seconds, there):
+            raise AssertionError("%s did not become ACTIVE %s at %s" % (stream, wanted or "", url))
 
 
 def create(stream, shards=1, **more):

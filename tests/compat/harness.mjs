@@ -49,20 +49,23 @@ export async function until(ms, question) {
 }
 
 // A client per node. What is asked goes to the next of them: send('PutRecord', {...}).
-export function cluster(version, options = {}) {
-    const clients = endpoints.map(endpoint => new sdk.KinesisClient({
+export function cluster(version, nodes = endpoints) {
+    const clients = nodes.map(endpoint => new sdk.KinesisClient({
         endpoint, region, maxAttempts: 2,
-        requestHandler: version === 1 ? new NodeHttpHandler({ requestTimeout: 30000 }) : new NodeHttp2Handler({ requestTimeout: 30000 }), ...options,
+        requestHandler: version === 1 ? new NodeHttpHandler({ requestTimeout: 30000 }) : new NodeHttp2Handler({ requestTimeout: 30000 }),
     }))
     let turn = 0
     const send = (operation, input = {}) => clients[turn++ % clients.length].send(new sdk[`${operation}Command`](input))
+    send.clients = clients
     send.close = () => clients.forEach(c => c.destroy())
     return send
 }
 
-export async function active(send, StreamName) {
-    for (let n = 0; n < endpoints.length; n++) {
-        if (!await until(30000, async () => (await send('DescribeStreamSummary', { StreamName }).catch(() => undefined))?.StreamDescriptionSummary.StreamStatus === 'ACTIVE')) {
+// Each node says that the stream is ACTIVE, and has so many open shards if that is given.
+export async function active(send, StreamName, open) {
+    for (const client of send.clients) {
+        const summary = async () => (await client.send(new sdk.DescribeStreamSummaryCommand({ StreamName })).catch(() => undefined))?.StreamDescriptionSummary
+        if (!await until(30000, async () => { const s = await summary(); return s?.StreamStatus === 'ACTIVE' && (open === undefined || s.OpenShardCount === open) })) {
             throw new Error(`${StreamName} did not become ACTIVE`)
         }
     }

@@ -48,6 +48,12 @@ def until(seconds, question):
         time.sleep(0.05)
 
 
+def soon(what, question, wanted, seconds=10):
+    """question() gives `wanted`, at once or after a while: a node learns within milliseconds what was changed through another."""
+    until(seconds, lambda: question() == wanted)
+    return equal(what, question(), wanted)
+
+
 def run(title, *parts):
     """Runs the parts of a program, each a function without parameters, and exits. One that raises counts as a failed check; the others go on.
     Words on the command line choose parts by name."""

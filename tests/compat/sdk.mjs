@@ -125,7 +125,7 @@ async function push(send, stream) {
     check('the last event has no continuation', last.ContinuationSequenceNumber === undefined, last)
     equal('but the children', last.ChildShards?.map(c => [c.ShardId, c.ParentShards]).sort(), [['shardId-000000000001', [S0]], ['shardId-000000000002', [S0]]])
 
-    await active(send, stream)
+    await active(send, stream, 2)
     const positions = [[{ Type: 'TRIM_HORIZON' }, 'before', 101], [{ Type: 'AFTER_SEQUENCE_NUMBER', SequenceNumber: at }, undefined, 0], [{ Type: 'AT_TIMESTAMP', Timestamp: new Date(Date.now() - 3600000) }, 'before', 101]]
     for (const [n, [position, wanted, count]] of positions.entries()) {
         const other = await consumer(send, stream, `position-${n}`)
