@@ -17,7 +17,7 @@ bench_usage() {
 bench_arguments() {
     while [ $# -gt 0 ]; do
         case $1 in
-        --gib | --shards) [ $# -gt 1 ] || bench_usage; printf -v "${1#--}" %s "$2" ;;
+        --gib | --shards | --seconds) [ $# -gt 1 ] || bench_usage; printf -v "${1#--}" %s "$2" ;;
         --dir) [ $# -gt 1 ] || bench_usage; mkdir -p "$2"; dir=$(realpath "$2")/bench-cluster ;;
         --build) [ $# -gt 1 ] || bench_usage; build=$(realpath "$2") ;;
         *) bench_usage ;;
