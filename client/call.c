@@ -23,7 +23,7 @@ struct call {
     struct target target;
     struct node *node, *failed;
     unsigned turn, attempts;
-    bool once, maybe;
+    bool once, no_throttle_wait, maybe;
     bool any;                  /* any replica will do */
     uint64_t timeout_ms, deadline_ns;
     int last_code;
@@ -65,10 +65,10 @@ static bool call_kinds(enum frame_kind kind, const ProtobufCMessageDescriptor **
         {FRAME_NODE_CHANGE, &sluice__node_change__descriptor, &sluice__cluster_status_reply__descriptor},
         {FRAME_PING, &sluice__empty__descriptor, &sluice__empty__descriptor},
         {FRAME_TRANSFER, &sluice__transfer__descriptor, &sluice__empty__descriptor},
+        {FRAME_CONSUMER_LIST, &sluice__consumer_list__descriptor, &sluice__consumer_list_reply__descriptor},
         {FRAME_STREAM_RESHARD, &sluice__stream_reshard__descriptor, &sluice__stream_reply__descriptor},
         {FRAME_CONSUMER_REGISTER, &sluice__consumer_register__descriptor, &sluice__consumer_reply__descriptor},
         {FRAME_CONSUMER_REMOVE, &sluice__consumer_remove__descriptor, &sluice__consumer_reply__descriptor},
-        {FRAME_CONSUMER_LIST, &sluice__consumer_list__descriptor, &sluice__consumer_list_reply__descriptor},
         {FRAME_RESOURCE_CHANGE, &sluice__resource_change__descriptor, &sluice__resource_reply__descriptor},
         {FRAME_RESOURCE_GET, &sluice__resource_get__descriptor, &sluice__resource_reply__descriptor},
         {FRAME_ACCOUNT, &sluice__account_change__descriptor, &sluice__account_reply__descriptor},
@@ -167,7 +167,7 @@ static void call_answered(struct request *r, const struct answer *a)
     }
     k->maybe = k->maybe || a->maybe;
     enum sluice_retry retry = sluice_error_retry(a->code);
-    if (retry == SLUICE_RETRY_NEVER || (a->maybe && k->once)) {
+    if (retry == SLUICE_RETRY_NEVER || (a->maybe && k->once) || (a->code == SLUICE_E_THROTTLED && k->no_throttle_wait)) {
         call_fail(k, a->code, a->message, a->hint);
         return;
     }
@@ -292,7 +292,8 @@ int sluice_call(struct sluice_client *c, enum frame_kind kind, const ProtobufCMe
         return SLUICE_E_INVALID;
     }
     struct call *k = xcalloc(1, sizeof *k);
-    *k = (struct call){.client = c, .reply = reply, .shard = o->shard, .turn = c->options.in_order ? 0 : c->turn++, .once = o->once, .cb = cb, .user = user};
+    *k = (struct call){.client = c, .reply = reply, .shard = o->shard, .turn = c->options.in_order ? 0 : c->turn++, .once = o->once, .no_throttle_wait = o->no_throttle_wait,
+                       .cb = cb, .user = user};
     k->message = message_copy(c, message);
     if (k->message == NULL) {
         free(k);

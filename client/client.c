@@ -147,6 +147,7 @@ void sluice_client_close(struct sluice_client *c, void (*closed)(void *user), vo
     c->closed = closed;
     c->closed_user = user;
     calls_drop(c);
+    fetches_drop(c);
     streams_drop(c);
     for (struct node *n = c->nodes; n != NULL; n = n->next) {
         node_close(n);

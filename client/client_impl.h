@@ -48,6 +48,7 @@ struct request {
     struct blob *payload;  /* may be NULL; a reference is held while it is being written */
     uint32_t timeout_ms;   /* for this attempt */
     bool long_poll;        /* the node may be silent on it */
+    bool subscribes;       /* answers keep coming: done runs for each, until the owner cancels it or an error comes, which is the last. The time counts from the newest */
     request_done done;
     /* The node's. */
     struct node *node;     /* NULL: not under way */
@@ -94,6 +95,8 @@ struct node {
 int request_send(struct node *n, struct request *r);
 /* Forgets a request: a late answer is dropped. Fine on one that is not under way. */
 void request_cancel(struct request *r);
+/* Sends a frame that has no answer, about a request that was answered and goes on (or nothing if it is not under way). */
+void request_note(struct request *r, uint8_t kind, const ProtobufCMessage *message);
 static inline bool request_active(const struct request *r) { return r->node != NULL; }
 
 /* The connection to that lane of the node (counted from 1; 0: not known), if there is one; else n itself, and one is looked for. */
@@ -141,6 +144,7 @@ struct stream {
     unsigned refs;
     bool known;
     uint8_t id[16];
+    uint32_t record_max;  /* 0: not told */
     uint64_t map_version; /* what is older is not taken: a shard that is closed stays closed */
     struct shard *shards; /* by id */
     size_t n_shards;
@@ -171,6 +175,13 @@ struct node *target_choose(struct target *t, const struct stream *s, uint32_t sh
 /* Learns from an answer (a NULL: the node took the request and answered well). Asks for a new map when that may help. */
 void target_learn(struct target *t, struct stream *s, uint32_t shard, struct node *n, const struct answer *a);
 
+/* ---- records that a node sends (fetch.c) ---- */
+
+/* Are these whole, undamaged batches of that shard which follow each other, from a record `from` on to next_offset? NULL, or what is wrong. */
+const char *batches_check(const uint8_t stream_id[16], uint32_t shard, uint64_t from, const uint8_t *data, size_t len, uint64_t next_offset);
+/* Unpacks and checks an answer to a fetch at `offset`. 0: *m is the caller's; SLUICE_E_EXPIRED: the offset was trimmed (unless from_horizon); SLUICE_E_CORRUPT: *why tells. */
+int fetch_reply_check(const struct answer *a, const uint8_t stream_id[16], uint32_t shard, uint64_t offset, bool from_horizon, Sluice__FetchReply **m, const char **why);
+
 /* Full jitter: uniform in [min, min(cap, base << attempt)], ms. */
 uint64_t backoff_ms(struct env *env, unsigned attempt, unsigned min_ms, unsigned base_ms, unsigned cap_ms);
 
@@ -185,6 +196,7 @@ struct sluice_client {
     unsigned n_nodes, turn;
     struct stream *streams;
     struct call *calls;
+    struct sluice_fetch *fetches;
     unsigned wires;    /* connections not yet closed by the env */
     bool closing;
     struct env_task close_task;
@@ -197,6 +209,7 @@ struct sluice_client {
 /* The last connection has gone: ends a closing client. */
 void client_wire_gone(struct sluice_client *c);
 void calls_drop(struct sluice_client *c);
+void fetches_drop(struct sluice_client *c);
 void streams_drop(struct sluice_client *c);
 
 /* Unpacks an answer's message; NULL: malformed. */

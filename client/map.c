@@ -139,6 +139,7 @@ static const char *map_take(struct stream *s, const Sluice__StreamReply *reply)
         return NULL;
     }
     s->map_version = info->map_version;
+    s->record_max = info->record_max;
     struct shard *shards = xcalloc(info->n_shards + 1, sizeof *shards);
     for (size_t i = 0; i < info->n_shards; i++) {
         const Sluice__ShardInfo *from = info->shards[i];

@@ -20,7 +20,8 @@ struct wire {
     struct sluice_client *client;
     struct node *node; /* NULL: given up */
     struct frame_reader reader;
-    struct request_list sent;
+    struct request_list sent;       /* not answered */
+    struct request_list subscribed; /* answered, and more answers follow */
     struct request **slots; /* by the low half of the correlation id */
     uint32_t *free_slots;
     uint32_t n_slots, n_free, generation;
@@ -117,6 +118,29 @@ static void slot_free(struct wire *w, struct request *r)
     w->free_slots[w->n_free++] = slot;
 }
 
+static bool wire_busy(const struct wire *w) { return w->sent.n > 0 || w->subscribed.n > 0; }
+
+static void wire_write(struct wire *w, uint8_t kind, uint64_t correlation, const uint8_t *packed, size_t packed_len, struct blob *payload)
+{
+    struct out *o = xmalloc(sizeof *o + FRAME_HEADER_SIZE + packed_len);
+    o->payload = payload;
+    uint32_t payload_len = 0;
+    if (payload != NULL) {
+        payload->refs++;
+        payload_len = (uint32_t)payload->len;
+        o->iov[1] = (struct iovec){.iov_base = payload->data, .iov_len = payload->len};
+    }
+    if (packed_len > 0) {
+        memcpy(o->head + FRAME_HEADER_SIZE, packed, packed_len);
+    }
+    frame_header_encode(o->head, kind, correlation, o->head + FRAME_HEADER_SIZE, (uint32_t)packed_len, payload_len);
+    o->iov[0] = (struct iovec){.iov_base = o->head, .iov_len = FRAME_HEADER_SIZE + packed_len};
+    o->write.iov = o->iov;
+    o->write.n_iov = payload_len > 0 ? 2 : 1;
+    w->client->stats.bytes_sent += o->iov[0].iov_len + payload_len;
+    env_conn_write(&w->conn, &o->write, write_done);
+}
+
 static void wire_send(struct wire *w, struct request *r)
 {
     uint32_t slot = slot_take(w);
@@ -128,29 +152,22 @@ static void wire_send(struct wire *w, struct request *r)
     r->written = true;
     uint64_t now = env_now_ns(w->client->env);
     r->sent_ns = now;
-    if (w->sent.n == 0) {
+    if (!wire_busy(w)) {
         w->heard_ns = max_u64(w->heard_ns, now); /* silence counts from the first thing asked */
     }
     list_append(&w->sent, r);
-    struct out *o = xmalloc(sizeof *o + FRAME_HEADER_SIZE + r->packed_len);
-    o->payload = r->payload;
-    uint32_t payload_len = 0;
-    if (r->payload != NULL) {
-        r->payload->refs++;
-        payload_len = (uint32_t)r->payload->len;
-        o->iov[1] = (struct iovec){.iov_base = r->payload->data, .iov_len = r->payload->len};
+    w->client->stats.requests++;
+    wire_write(w, r->kind, r->correlation, r->packed, r->packed_len, r->payload);
+}
+
+void request_note(struct request *r, uint8_t kind, const ProtobufCMessage *message)
+{
+    if (r->wire != NULL) {
+        size_t n;
+        uint8_t *packed = message_pack(message, &n);
+        wire_write(r->wire, kind, r->correlation, packed, n, NULL);
+        free(packed);
     }
-    if (r->packed_len > 0) {
-        memcpy(o->head + FRAME_HEADER_SIZE, r->packed, r->packed_len);
-    }
-    frame_header_encode(o->head, r->kind, r->correlation, o->head + FRAME_HEADER_SIZE, (uint32_t)r->packed_len, payload_len);
-    o->iov[0] = (struct iovec){.iov_base = o->head, .iov_len = FRAME_HEADER_SIZE + r->packed_len};
-    o->write.iov = o->iov;
-    o->write.n_iov = payload_len > 0 ? 2 : 1;
-    struct sluice_client_stats *stats = &w->client->stats;
-    stats->requests++;
-    stats->bytes_sent += o->iov[0].iov_len + payload_len;
-    env_conn_write(&w->conn, &o->write, write_done);
 }
 
 static void arm_tick(struct node *n)
@@ -395,16 +412,23 @@ static size_t conn_buffer(struct env_conn *c, void **base)
     return frame_reader_buffer(&w->reader, base);
 }
 
-/* The request that the frame answers, taken off the wire; NULL: it was cancelled. */
-static struct request *take_request(struct wire *w, uint64_t correlation)
+static bool answers(const struct request *r, uint8_t kind) { return kind == r->kind + 1 || (r->subscribes && kind == FRAME_PUSH); }
+
+/* The request that the frame answers; NULL: it was cancelled. It is taken off the wire, unless more answers follow this one. */
+static struct request *take_request(struct wire *w, const struct frame *f)
 {
-    uint32_t slot = (uint32_t)correlation;
-    if (slot >= w->n_slots || w->slots[slot] == NULL || w->slots[slot]->correlation != correlation) {
+    uint32_t slot = (uint32_t)f->correlation;
+    if (slot >= w->n_slots || w->slots[slot] == NULL || w->slots[slot]->correlation != f->correlation) {
         return NULL;
     }
     struct request *r = w->slots[slot];
-    slot_free(w, r);
     list_remove(r);
+    if (r->subscribes && answers(r, f->kind)) {
+        r->started_ns = env_now_ns(w->client->env);
+        list_append(&w->subscribed, r);
+        return r;
+    }
+    slot_free(w, r);
     r->node = NULL;
     r->wire = NULL;
     return r;
@@ -430,7 +454,7 @@ static void deliver(struct wire *w, struct request *r, struct frame *f)
             a.retry_after_ms = e->retry_after_ms;
         }
         a.frame = NULL;
-    } else if (f->kind != r->kind + 1) {
+    } else if (!answers(r, f->kind)) {
         a.code = SLUICE_E_PROTOCOL;
         a.maybe = true;
         a.message = "the answer is of another kind than the request";
@@ -459,7 +483,7 @@ static void conn_read(struct env_conn *c, void *data, ssize_t n)
     struct frame f;
     int got = 0;
     while (w->node != NULL && (got = frame_reader_next(&w->reader, &f)) > 0) {
-        struct request *r = take_request(w, f.correlation);
+        struct request *r = take_request(w, &f);
         if (r != NULL) {
             deliver(w, r, &f);
         }
@@ -505,6 +529,7 @@ static void wire_fail(struct wire *w, int code, const char *why)
     node_rest(n);
     env_timer_stop(&n->timer);
     env_conn_close(&w->conn);
+    list_move(&w->sent, &w->subscribed);
     for (struct request *r = w->sent.head; r != NULL; r = r->next) {
         w->slots[(uint32_t)r->correlation] = NULL;
         r->wire = NULL;
@@ -583,7 +608,7 @@ static void tick(struct env_timer *t)
         arm_tick(n);
         return;
     }
-    if (w->sent.n > 0) {
+    if (wire_busy(w)) {
         uint64_t silent = now - w->heard_ns;
         if (silent >= (uint64_t)c->options.silence_ms * 1000000u) {
             c->stats.silent++;
@@ -600,9 +625,12 @@ static void tick(struct env_timer *t)
     }
     expire(n, &w->sent, now);
     if (n->wire == w) {
+        expire(n, &w->subscribed, now);
+    }
+    if (n->wire == w) {
         expire(n, &n->waiting, now);
     }
-    if (n->wire == w && (w->sent.n > 0 || n->waiting.n > 0)) {
+    if (n->wire == w && (wire_busy(w) || n->waiting.n > 0)) {
         arm_tick(n);
     } else if (n->wire == w) {
         n->tick_ns = 0;
@@ -642,7 +670,7 @@ bool node_usable(const struct node *n)
 /* Something was asked a while ago and nothing was heard since: others are asked first. */
 bool node_quiet(const struct node *n)
 {
-    return n->wire != NULL && n->wire->sent.n > 0 && env_now_ns(n->client->env) - n->wire->heard_ns > (uint64_t)QUIET_MS * 1000000u;
+    return n->wire != NULL && wire_busy(n->wire) && env_now_ns(n->client->env) - n->wire->heard_ns > (uint64_t)QUIET_MS * 1000000u;
 }
 
 void node_close(struct node *n)
@@ -657,6 +685,7 @@ void node_close(struct node *n)
     }
     struct wire *w = n->wire;
     if (w != NULL) {
+        list_move(&w->sent, &w->subscribed);
         for (struct request *r = w->sent.head, *next; r != NULL; r = next) {
             next = r->next;
             request_cancel(r);

@@ -66,6 +66,7 @@ struct node *node_in_turn(struct sluice_client *c, unsigned *turn, const struct 
         unsigned at = (*turn + i) % c->n_nodes;
         struct node *n = c->nodes;
         while (at-- > 0) {
+            sluice_assert(n != NULL); /* the list has n_nodes */
             n = n->next;
         }
         if (!node_usable(n)) {

@@ -11,7 +11,8 @@
 enum {
     BATCH_BYTES_DEFAULT = 64 << 10, BATCH_BYTES_WAITING_MAX = 256 << 10, FLIGHT_BYTES_DEFAULT = 1 << 20, BUFFERED_DEFAULT = 32 << 20,
     RECORD_COST = 48,  /* what a record costs beside its bytes */
-    SPARE_MAX = 64, TICK_MS = 100
+    SPARE_MAX = 64, TICK_MS = 100,
+    OTHER_MAPS_MAX = 20 /* maps of another incarnation than the one given, before it is taken for gone: each is another node's or 50 ms newer */
 };
 
 static void producer_task(struct env_task *t);
@@ -48,6 +49,10 @@ int sluice_producer_open(struct sluice_client *c, const char *stream, const stru
     p->watch.changed = producer_map_changed;
     stream_watch_add(p->stream, &p->watch);
     env_timer_init(c->env, &p->tick, producer_tick);
+    if (o != NULL && o->stream_id != NULL) {
+        memcpy(p->stream_id, o->stream_id, sizeof p->stream_id);
+        p->incarnation_given = true;
+    }
     if (p->stream->known) {
         producer_routes_build(p);
     } else {
@@ -271,9 +276,10 @@ void producer_routes_build(struct sluice_producer *p)
         }
     }
     qsort(open, n, sizeof *open, shard_by_first);
-    if (!ranges_cover(open, n)) {
+    bool another = p->incarnation_given && memcmp(p->stream_id, s->id, sizeof p->stream_id) != 0;
+    if (another || !ranges_cover(open, n)) {
         free(open);
-        stream_refresh(p->stream); /* the stream is being made, or a reshard is under way */
+        stream_refresh(p->stream); /* the stream is being made (anew), or a reshard is under way */
         return;
     }
     memcpy(p->stream_id, s->id, sizeof p->stream_id);
@@ -316,6 +322,10 @@ static void producer_map_changed(struct stream_watch *w, int code, const char *m
     }
     if (code == SLUICE_E_NOT_FOUND) {
         producer_fail(p, code, message[0] != '\0' ? message : "no such stream");
+        return;
+    }
+    if (code == 0 && !p->open && p->incarnation_given && memcmp(p->stream_id, p->stream->id, sizeof p->stream_id) != 0 && ++p->other_maps >= OTHER_MAPS_MAX) {
+        producer_fail(p, SLUICE_E_NOT_FOUND, "the stream was deleted; another one has its name now");
         return;
     }
     if (code != 0) {
@@ -397,6 +407,12 @@ int producer_add(struct sluice_producer *p, struct lane *l, const struct sluice_
     return 0;
 }
 
+static uint32_t record_max(const struct sluice_producer *p)
+{
+    uint32_t max = p->options.record_max != 0 ? p->options.record_max : p->stream->record_max != 0 ? p->stream->record_max : p->client->record_max;
+    return max != 0 && max < BATCH_RECORD_BYTES_MAX ? max : BATCH_RECORD_BYTES_MAX;
+}
+
 int sluice_producer_put(struct sluice_producer *p, const struct sluice_record *r, sluice_put_cb cb, void *user)
 {
     if (p->error != 0) {
@@ -406,8 +422,7 @@ int sluice_producer_put(struct sluice_producer *p, const struct sluice_record *r
         return SLUICE_E_INVALID;
     }
     size_t bytes = r->key_len + r->data_len;
-    uint32_t record_max = p->client->record_max != 0 ? p->client->record_max : BATCH_RECORD_BYTES_MAX;
-    if (bytes > record_max || r->data_len > record_max) {
+    if (bytes > record_max(p) || r->data_len > BATCH_RECORD_BYTES_MAX) {
         return SLUICE_E_TOO_LARGE;
     }
     if (!p->open || (p->buffered + bytes > p->options.buffered_bytes_max && p->buffered > 0)) {

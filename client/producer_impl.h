@@ -81,6 +81,8 @@ struct sluice_producer {
     struct stream *stream;
     struct stream_watch watch;
     uint8_t id[16], stream_id[16];
+    bool incarnation_given; /* stream_id was told by the user: no other one is taken */
+    unsigned other_maps;    /* that had another one */
     bool open;              /* the map is known and lanes exist */
     uint64_t opened_ns;     /* when sluice_producer_open() was called */
     struct lane **lanes;    /* of the open shards, ordered by first hash key, which together cover all */

@@ -278,6 +278,15 @@ static void head_failed(struct lane *l, const struct answer *a)
         lane_requeue(l, b->maybe);
         lane_resolve(l, false);
         return;
+    case SLUICE_E_THROTTLED:
+        /* One that may have been taken is sent again all the same: only so does it get a sure outcome. */
+        if (p->options.no_throttle_wait && !b->maybe) {
+            lane_fail_head(l, a->code, SLUICE_REJECTED, a->message);
+            l->probing = true; /* what follows most likely meets the limit as well: one at a time, so that it does not travel in vain */
+        } else {
+            head_again(l, a);
+        }
+        return;
     case SLUICE_E_NOT_FOUND: /* an old map: the new one tells, or ends the producer */
         head_again(l, a);
         return;

@@ -316,32 +316,6 @@ static void reader_damaged(struct sluice_reader *r, const char *why)
     reader_retry(r, &a);
 }
 
-/* Do the answer's batches follow each other, from the offset asked for, to the offset told? NULL or what is wrong. */
-static const char *check_chunk(const struct sluice_reader *r, const uint8_t *data, size_t len, uint64_t next_offset)
-{
-    uint64_t at = r->fetch_offset;
-    for (size_t pos = 0; pos < len;) {
-        struct batch_header h;
-        const char *why = "";
-        if (batch_header_decode(&h, data + pos, len - pos, false, &why) != 0 || h.total_len > len - pos) {
-            return "a batch's header is damaged";
-        }
-        if (!batch_body_ok(data + pos, h.total_len)) {
-            return "a batch is damaged";
-        }
-        if (h.shard != r->shard || memcmp(h.stream_id, r->stream_id, sizeof h.stream_id) != 0) {
-            return "a batch of another shard was delivered";
-        }
-        uint64_t end = h.first_offset + h.record_count;
-        if (pos == 0 ? h.first_offset > at || end <= at : h.first_offset != at) {
-            return "offsets do not continue: a record would be skipped";
-        }
-        at = end;
-        pos += h.total_len;
-    }
-    return next_offset == at ? NULL : "the answer's next offset does not fit its batches";
-}
-
 static void reader_expired(struct sluice_reader *r, const char *message)
 {
     if (r->position.kind == SLUICE_TRIM_HORIZON && r->starting) { /* the horizon moved on between asking for it and reading */
@@ -354,23 +328,15 @@ static void reader_expired(struct sluice_reader *r, const char *message)
 
 static void take_fetch(struct sluice_reader *r, const struct answer *a)
 {
-    Sluice__FetchReply *m = (Sluice__FetchReply *)answer_unpack(&sluice__fetch_reply__descriptor, a->frame);
-    if (m == NULL) {
-        reader_damaged(r, "malformed answer to a fetch");
+    Sluice__FetchReply *m;
+    const char *why;
+    int code = fetch_reply_check(a, r->stream_id, r->shard, r->fetch_offset, false, &m, &why);
+    if (code == SLUICE_E_EXPIRED) {
+        reader_expired(r, why);
         return;
     }
-    const char *wrong = NULL;
-    const struct frame *f = a->frame;
-    bool has = f->payload_len >= BATCH_HEADER_SIZE && get_u64((const uint8_t *)f->payload + 16) <= r->fetch_offset;
-    if (m->first_offset > r->fetch_offset && !has) {
-        sluice__fetch_reply__free_unpacked(m, NULL);
-        reader_expired(r, "records before the trim horizon were asked for");
-        return;
-    }
-    wrong = check_chunk(r, a->frame->payload, a->frame->payload_len, m->next_offset);
-    if (wrong != NULL) {
-        sluice__fetch_reply__free_unpacked(m, NULL);
-        reader_damaged(r, wrong);
+    if (code != 0) {
+        reader_damaged(r, why);
         return;
     }
     r->failures = r->damaged = 0;

@@ -82,6 +82,7 @@ struct sluice_call_options {
     const char *stream;    /* not NULL: the request concerns this stream's shard and goes to its leader first */
     uint32_t shard;
     bool once;             /* report an unknown outcome instead of trying again */
+    bool no_throttle_wait; /* report SLUICE_E_THROTTLED instead of trying again later */
 };
 
 /* Sends a request and calls back once with its answer. message is packed before the call returns. Which requests: HELLO, PUT and
@@ -143,13 +144,15 @@ void sluice_put_sequence(const struct sluice_put_result *r, char text[SEQNO_TEXT
 typedef void (*sluice_put_cb)(const struct sluice_put_result *r, void *user);
 
 struct sluice_producer_options {
-    bool no_throttle_wait;        /* a record that meets a shard's throughput limit (SLUICE_E_THROTTLED) is told as rejected instead of sent again */
+    bool no_throttle_wait;        /* a record that meets a shard's throughput limit (SLUICE_E_THROTTLED) is told as rejected instead of sent again, unless its outcome is in doubt */
+    const uint8_t *stream_id;     /* 16 bytes: the incarnation of the stream that is meant: another one of its name is not written to. NULL: the one that is found */
     bool not_idempotent;          /* retries may then duplicate nothing, but an unknown outcome is reported instead of retried */
     bool no_lz4;                  /* default: batches are compressed when that saves 1/8 */
     unsigned linger_us;           /* how long to gather even when nothing is in flight; 0: send at the end of the loop's turn */
     uint32_t batch_bytes;         /* 0: 64 KiB, and up to 256 KiB while the shard's window is closed */
     unsigned batches_in_flight;   /* per shard, 1..5; 0: 5 (not idempotent: always 1, to keep the order) */
     uint32_t bytes_in_flight;     /* per shard; 0: 1 MiB. One batch is always allowed */
+    uint32_t record_max;          /* largest record, key and data; 0: what the stream allows, as far as this client knows */
     size_t buffered_bytes_max;    /* records accepted and not yet completed; 0: 32 MiB */
     uint64_t delivery_timeout_ms; /* from put to giving up, and to fetch the map at first; 0: 120000; UINT64_MAX: for ever */
     /* After sluice_producer_put() answered SLUICE_E_BUSY: there is room again (or the producer is open now, or it failed: the next put
@@ -185,26 +188,30 @@ struct sluice_fetched {
     int code;                   /* SLUICE_OK or SLUICE_E_...; the fields below are valid with SLUICE_OK */
     const char *message;
     uint32_t retry_after_ms;
+    uint64_t offset;            /* of the first record that is meant: the one asked for, or the trim horizon (from_horizon) */
     uint64_t next_offset, first_offset, end_offset, millis_behind, shard_created_s;
     bool closed;                /* the shard is closed and next_offset is its end */
     const uint32_t *children;
     size_t n_children;
-    uint8_t *data;              /* whole batches as stored, each checked (batch.h reads them); the first may begin below the offset asked for */
+    uint8_t *data;              /* whole batches as stored, each checked (batch.h reads them); the first may begin below `offset` */
     size_t len;
-    void *impl;
 };
-/* The bytes are the caller's now (free()). */
+/* The bytes are the caller's now (free()); NULL if there are none. */
 uint8_t *sluice_fetched_take(struct sluice_fetched *f);
 
 struct sluice_fetch_options {
     uint64_t offset;
+    bool from_horizon;               /* an offset before the trim horizon means the horizon; else it is SLUICE_E_EXPIRED */
+    const uint8_t *stream_id;        /* 16 bytes: the incarnation that is meant, another one is SLUICE_E_NOT_FOUND; NULL: whatever has the name */
     uint32_t max_bytes, max_records; /* 0: the node's defaults */
     uint32_t wait_ms;                /* long poll; 0: at once */
-    uint32_t timeout_ms;             /* with all retries; 0: the client's call_timeout_ms */
+    uint32_t timeout_ms;             /* with all retries, beside wait_ms; 0: the client's call_timeout_ms */
+    bool continued;                  /* with shared: the rest of a call that was answered a moment ago: not counted as another one */
     bool shared;                     /* asks the leader, and counts against the shard's shared read limits: SLUICE_E_THROTTLED is told, not waited for */
 };
 struct sluice_fetch;
-/* Fetches once, from the shard's leader; calls back once, unless it is cancelled before. 0 (*out, may be NULL, is valid until cb ran), SLUICE_E_INVALID or _MEMORY. */
+/* Fetches once, from the shard's leader (not `shared`: from another replica while that is out of reach); calls back once, unless it is cancelled before.
+ * 0 (*out, may be NULL, is valid until cb runs), SLUICE_E_INVALID or _MEMORY. */
 int sluice_fetch(struct sluice_client *c, const char *stream, uint32_t shard, const struct sluice_fetch_options *o,
                  void (*cb)(struct sluice_fetched *f, void *user), void *user, struct sluice_fetch **out);
 void sluice_fetch_cancel(struct sluice_fetch *f);
@@ -225,13 +232,16 @@ struct sluice_subscription;
 
 /* What was pushed: whole batches, none in a heartbeat. */
 struct sluice_pushed {
+    uint64_t offset;            /* first record of it that is wanted: only the very first batch may begin below */
     uint64_t next_offset, end_offset, millis_behind, shard_created_s;
     const uint8_t *data;        /* batches as stored, checked; offsets continue. Valid during the callback, unless it takes them */
     size_t len;
     bool taken;                 /* set by the callback: the bytes are its own now (free((void *)data)); credit is given back by sluice_subscription_credit() then */
 };
 struct sluice_subscription_options {
-    const char *consumer;       /* the registered consumer's name */
+    const char *consumer;       /* the registered consumer's name; NULL: consumer_id tells which */
+    uint64_t consumer_id;       /* not 0: it is known already, with the map that has it (0: any); nobody is asked for it */
+    uint64_t map_version;
     uint64_t credit;            /* bytes that may be on their way or unread; 0: 1 MiB. What a callback did not take is given back after it */
     uint32_t heartbeat_ms;      /* 0: 5000 */
     uint64_t timeout_ms;        /* without a leader that takes it, before it ends with an error; 0: for ever */

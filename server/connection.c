@@ -75,16 +75,47 @@ void connection_refuse(struct connection *c, int code, uint64_t correlation, con
     connection_send_frame(c, frame, n, true);
 }
 
+/* The first answer of a subscription was written: from now on it is no unanswered request. */
+static void subscribed(struct connection *c, struct request *r)
+{
+    r->subscribed = true;
+    c->n_subscriptions++;
+    c->n_requests--;
+    c->lane->metrics.requests_in_flight--;
+}
+
 static void answer_written(struct env_write *w)
 {
-    request_free(container_of(w, struct request, write));
+    struct request *r = container_of(w, struct request, write);
+    struct connection *c = r->conn;
+    if (c->state == CONNECTION_CLOSING) {
+        request_free(r);
+        return;
+    }
+    bool first = r->again != NULL && !r->subscribed;
+    if (first) {
+        subscribed(c, r);
+    }
+    if (first) {
+        request_subscribed(r);
+    }
+    request_answered(r);
+    if (first) {
+        connection_progress(c);
+    }
 }
 
 void connection_send(struct request *r)
 {
     struct connection *c = r->conn;
     struct lane *l = c->lane;
-    metrics_answer(&l->metrics, r->code);
+    if (r->silent) {
+        request_free(r);
+        return;
+    }
+    if (!r->subscribed) {
+        metrics_answer(&l->metrics, r->code);
+    }
     unsigned n = 1 + (r->body_len > 0 ? r->n_body : 0);
     if (c->state == CONNECTION_CLOSING || r->head == NULL) {
         bool broken = c->state != CONNECTION_CLOSING; /* no memory for the answer: the client must not wait for ever */
@@ -111,13 +142,18 @@ void connection_send(struct request *r)
     env_conn_write(&c->conn, &r->write, answer_written);
 }
 
-void connection_request_done(struct connection *c, uint64_t held)
+void connection_request_done(struct connection *c, uint64_t held, bool subscribed)
 {
     struct lane *l = c->lane;
-    sluice_assert(c->n_requests > 0);
-    c->n_requests--;
+    if (subscribed) {
+        sluice_assert(c->n_subscriptions > 0);
+        c->n_subscriptions--;
+    } else {
+        sluice_assert(c->n_requests > 0);
+        c->n_requests--;
+        l->metrics.requests_in_flight--;
+    }
     c->bytes_open -= held;
-    l->metrics.requests_in_flight--;
     lane_release(l, held);
     if (c->state == CONNECTION_CLOSING) {
         connection_maybe_free(c);
@@ -218,14 +254,18 @@ static bool takes_nothing(struct connection *c, uint64_t now)
 static void forget_here(struct lane *l, void *arg)
 {
     uint64_t *id = arg;
-    shard_fetch_forget(l, *id);
+    shard_batches_forget(l, *id);
     free(id);
 }
 
-static void forget_fetches(const struct connection *c)
+static void forget_reads(struct connection *c)
 {
-    if (c->n_requests == 0 || !c->lane->serving) {
+    if (!c->lane->serving) {
         return; /* before it serves no fetch was taken, and other lanes may not have begun; after it all of them end */
+    }
+    request_subscriptions_forget(c);
+    if (c->n_requests == 0) {
+        return;
     }
     for (unsigned i = 0; i < c->lane->node->n_lanes; i++) {
         uint64_t *id = xmalloc(sizeof *id);
@@ -238,7 +278,7 @@ static void forget_fetches(const struct connection *c)
 
 void connection_maybe_free(struct connection *c)
 {
-    if (!c->closed || c->n_requests > 0 || c->messages_out > 0 || c->in_frames) {
+    if (!c->closed || c->n_requests > 0 || c->n_subscriptions > 0 || c->messages_out > 0 || c->in_frames) {
         return;
     }
     struct lane *l = c->lane;
@@ -248,6 +288,7 @@ void connection_maybe_free(struct connection *c)
     }
     l->n_connections--;
     frame_reader_deinit(&c->reader);
+    id_table_deinit(&c->subscriptions);
     free(c);
     if (l->closing) {
         lane_close_step(l);
@@ -262,7 +303,7 @@ void connection_close(struct connection *c)
     struct lane *l = c->lane;
     if (c->state == CONNECTION_CLIENT) {
         l->metrics.connections--;
-        forget_fetches(c);
+        forget_reads(c);
     } else if (c->state == CONNECTION_PEER_LINK || c->state == CONNECTION_PEER_CONTROL) {
         l->metrics.peer_connections--;
     }
@@ -469,7 +510,7 @@ void connections_tick(struct lane *l)
         case CONNECTION_HELLO:
         case CONNECTION_CHECKING: over = idle > CONNECTION_HELLO_MS; break;
         case CONNECTION_CLIENT:
-            over = receives_too_slowly(c, now) || takes_nothing(c, now) || (idle > CONNECTION_IDLE_MS && (c->n_requests == 0 || env_conn_unsent(&c->conn) > 0));
+            over = receives_too_slowly(c, now) || takes_nothing(c, now) || (idle > CONNECTION_IDLE_MS && (c->n_requests + c->n_subscriptions == 0 || env_conn_unsent(&c->conn) > 0));
             break;
         case CONNECTION_PEER_CONTROL: over = idle > CONNECTION_IDLE_MS; break;
         case CONNECTION_PEER_LINK: over = idle > CONNECTION_PEER_IDLE_MS; break;

@@ -11,6 +11,7 @@
 #define SLUICE_CONNECTION_H
 
 #include "proto/frame.h"
+#include "server/id_table.h"
 #include "server/lane.h"
 #include "server/request.h"
 
@@ -27,7 +28,8 @@ enum {
     CONNECTION_RECEIVE_MS = 10000, CONNECTION_RECEIVE_BYTES_PER_MS = 64,
     CONNECTION_RECEIVE_CROWDED_MS = 2000, CONNECTION_RECEIVE_CROWDED_BYTES_PER_MS = 1024,
     /* A client with unsent answers, while memory for answers is short: so many bytes in so long, or it is closed. */
-    CONNECTION_STALL_MS = 3000, CONNECTION_STALL_BYTES = 16 << 10
+    CONNECTION_STALL_MS = 3000, CONNECTION_STALL_BYTES = 16 << 10,
+    CONNECTION_SUBSCRIPTIONS_MAX = 10000 /* of one connection: an endpoint has those of all its clients on one */
 };
 
 enum connection_state { CONNECTION_HELLO, CONNECTION_CHECKING, CONNECTION_CLIENT, CONNECTION_PEER_LINK, CONNECTION_PEER_CONTROL, CONNECTION_CLOSING };
@@ -40,7 +42,9 @@ struct connection {
     enum connection_state state;
     struct connection *next, **prev;
     struct request *requests;
-    unsigned n_requests;
+    unsigned n_requests;          /* unanswered ones */
+    unsigned n_subscriptions;     /* that were answered and go on */
+    struct id_table subscriptions; /* by correlation id: those and the ones that wait for their answer */
     uint64_t bytes_open;          /* payload bytes of unanswered requests */
     bool reading;                 /* env_conn_read() is on */
     bool in_frames;               /* guards against re-entry while frames are handled */
@@ -71,8 +75,8 @@ void connections_resume(struct lane *l);
 void connections_close_all(struct lane *l);
 /* The answer of a request is ready (on home). */
 void connection_send(struct request *r);
-/* A request of it came to its end: its memory and its place are free again (on home; r is not touched). */
-void connection_request_done(struct connection *c, uint64_t held);
+/* A request of it came to its end: its memory and its place are free again (on home; r is not touched). subscribed: it was answered before, as a subscription. */
+void connection_request_done(struct connection *c, uint64_t held, bool subscribed);
 /* An ERROR frame, after which the connection ends. */
 void connection_refuse(struct connection *c, int code, uint64_t correlation, const char *why);
 void connection_close(struct connection *c);

@@ -44,6 +44,8 @@ void lane_free(struct lane *l)
 {
     routes_deinit(&l->routes);
     fetch_room_deinit(&l->fetch_room);
+    sluice_assert(l->subscriptions.n == 0);
+    id_table_deinit(&l->subscriptions);
     while (l->past != NULL) {
         struct lane_past *p = l->past;
         l->past = p->next;
@@ -192,7 +194,7 @@ static void tick(struct env_timer *t)
         shard_retention_step(s);
     }
     if (l->ticks % (LANE_CONNECTIONS_MS / LANE_TICK_MS) == 0) {
-        shard_fetch_tick(l);
+        shard_batches_tick(l);
         connections_tick(l);
     }
     uint64_t status_ms = l->stirred == NULL && l->status_settled ? LANE_STATUS_IDLE_MS : LANE_STATUS_MS;
@@ -432,6 +434,9 @@ static void map_here(struct lane *l, void *arg)
         } else {
             links_set_peer(links, n->id, n->host, n->port);
         }
+    }
+    for (struct shard *s = l->shards; s != NULL; s = s->next) {
+        shard_push_map(s);
     }
     lane_reconcile(l);
     for (struct shard *s = l->shards; s != NULL; s = s->next) {

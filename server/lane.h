@@ -7,6 +7,7 @@
 #include "raft/group.h"
 #include "server/cluster_map.h"
 #include "server/fetch_room.h"
+#include "server/id_table.h"
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/routes.h"
@@ -53,6 +54,8 @@ struct lane {
     unsigned n_parked;              /* connections that wait for room there */
     struct fetch_room fetch_room;   /* answers to fetches of this lane's shards, until they are written */
     struct env_task fetch_task;     /* at the end of the turn: those that waited for room and have it now */
+    struct id_table subscriptions;  /* of this lane's shards, by their numbers */
+    uint64_t subscriptions_made;    /* by connections of this lane: for their numbers */
     uint64_t crowded_until_ms;      /* on some lane fetches lack room: connections that do not drain are closed */
     struct kinesis *kinesis;        /* while its port is served; NULL: none */
     /* work */

@@ -28,12 +28,17 @@
     X(put_bytes_total, "put_bytes_total", "counter", "Bytes of batches acknowledged.") \
     X(put_duplicates_total, "put_duplicates_total", "counter", "Batches answered as duplicates of an earlier one.") \
     X(put_throttled_total, "put_throttled_total", "counter", "Batches refused by a shard's write limit.") \
+    X(reads_throttled_total, "reads_throttled_total", "counter", "Shared reads refused by a shard's read limit.") \
     X(fetch_records_total, "fetch_records_total", "counter", "Records read.") \
     X(fetch_bytes_total, "fetch_bytes_total", "counter", "Bytes of batches read.") \
     X(fetch_waiting, "fetch_waiting", "gauge", "Long polls waiting for records.") \
     X(fetch_memory_bytes, "fetch_memory_bytes", "gauge", "Bytes of answers to fetches that are prepared or being written.") \
     X(fetch_memory_waiting, "fetch_memory_waiting", "gauge", "Fetches that wait for memory for their answers.") \
     X(fetch_memory_waits_total, "fetch_memory_waits_total", "counter", "Fetches that had to wait for memory.") \
+    X(subscriptions, "subscriptions", "gauge", "Subscriptions of shards led here: records are pushed to them.") \
+    X(subscriptions_total, "subscriptions_total", "counter", "Subscriptions taken.") \
+    X(push_records_total, "push_records_total", "counter", "Records pushed to subscribers.") \
+    X(push_bytes_total, "push_bytes_total", "counter", "Bytes of batches pushed to subscribers.") \
     X(connections_stalled_total, "connections_stalled_total", "counter", "Connections closed because they did not take their answers while others lacked memory.") \
     X(requests_in_flight, "requests_in_flight", "gauge", "Requests not yet answered.") \
     X(handed_over_total, "lane_hand_overs_total", "counter", "Requests handed to another lane.") \

@@ -16,6 +16,11 @@
 void request_dispatch(struct connection *c, struct frame *f)
 {
     struct lane *l = c->lane;
+    if (f->kind == FRAME_CREDIT) {
+        metrics_request(&l->metrics, f->kind);
+        request_credit(c, f);
+        return;
+    }
     struct request *r = calloc(1, sizeof *r);
     if (r == NULL) {
         connection_refuse(c, SLUICE_E_MEMORY, f->correlation, NULL);
@@ -59,6 +64,7 @@ void request_dispatch(struct connection *c, struct frame *f)
     case FRAME_POSITION: request_position(r, f); break;
     case FRAME_RESOLVE: request_resolve(r, f); break;
     case FRAME_PING: request_ping(r, f); break;
+    case FRAME_SUBSCRIBE: request_subscribe(r, f); break;
     case FRAME_STREAM_CREATE:
     case FRAME_STREAM_UPDATE:
     case FRAME_STREAM_DELETE:
@@ -228,6 +234,14 @@ void request_answer_frame(struct request *r, int code, void *frame, size_t len)
     go_home(r);
 }
 
+void request_drop(struct request *r)
+{
+    r->silent = true;
+    r->again = NULL;
+    r->release = NULL;
+    go_home(r);
+}
+
 static const char *hint_of(int code)
 {
     switch (code) {
@@ -257,6 +271,7 @@ void request_error(struct request *r, int code, const char *why, uint32_t leader
     e.hint = (char *)(uintptr_t)hint_of(code);
     r->code = code;
     r->body_len = 0;
+    r->again = NULL;
     answer(r, FRAME_ERROR, &e);
 }
 
@@ -276,8 +291,37 @@ static void released(struct env_msg *m)
     free_memory(r);
 }
 
+static void returned(struct env_msg *m)
+{
+    struct request *r = container_of(m, struct request, msg);
+    r->again(r);
+}
+
+void request_answered(struct request *r)
+{
+    if (r->again == NULL) {
+        request_free(r);
+        return;
+    }
+    free(r->head);
+    free(r->iov);
+    r->head = NULL;
+    r->iov = NULL;
+    r->body = NULL;
+    r->n_body = 0;
+    r->body_len = 0;
+    if (r->at == r->home) {
+        r->again(r);
+    } else {
+        env_post(r->at->env, &r->msg, returned);
+    }
+}
+
 void request_free(struct request *r)
 {
+    if (r->kind == FRAME_SUBSCRIBE) {
+        request_subscribe_ended(r);
+    }
     *r->conn_prev = r->conn_next;
     if (r->conn_next != NULL) {
         r->conn_next->conn_prev = r->conn_prev;
@@ -285,6 +329,7 @@ void request_free(struct request *r)
     struct connection *c = r->conn;
     struct lane *at = r->at;
     uint64_t held = r->held;
+    bool subscribed = r->subscribed;
     r->conn = NULL;
     if (r->release != NULL && at != r->home) {
         env_post(at->env, &r->msg, released);
@@ -294,5 +339,5 @@ void request_free(struct request *r)
         }
         free_memory(r);
     }
-    connection_request_done(c, held);
+    connection_request_done(c, held, subscribed);
 }

@@ -15,7 +15,7 @@
 #include "proto/frame.h"
 #include "raft/group.h"
 #include "server/dedupe.h"
-#include "server/fetch_room.h"
+#include "server/shard_batches.h"
 #include "storage/env.h"
 
 struct lane;
@@ -42,12 +42,22 @@ struct fetch {
     uint64_t offset;
     uint32_t max_bytes, wait_ms, max_records;
     bool fresh, fresh_done;
+    bool shared, continued, from_horizon; /* proto/sluice.proto */
     bool waiting;                 /* in the shard's list of waiters */
     struct env_timer timer;
     bool timer_ready;
     struct request *waiter_next, **waiter_prev;
-    struct fetch_read *read;      /* server/shard_fetch.c */
-    struct fetch_claim claim;     /* on memory for the answer */
+    struct shard_batches batches; /* the answer's */
+};
+
+/* A subscription's request goes back and forth between its shard and its connection: each push is an answer, and when it was written the request returns. */
+struct subscribe {
+    uint64_t id;                  /* its number on this node, by which the lanes talk of it: never used twice */
+    uint64_t consumer, offset, credit, started_ms, map_version;
+    uint32_t heartbeat_ms;
+    uint8_t subscriber[16];
+    bool resumed;
+    struct subscription *it;      /* server/shard_push.c; the shard's lane's */
 };
 
 struct request {
@@ -75,9 +85,12 @@ struct request {
     union {
         struct put put;
         struct fetch fetch;
-        struct { int kind; uint64_t time_ms; char sequence[64]; } position;
+        struct { int kind; bool shared; uint64_t time_ms; char sequence[64]; } position;
         struct { struct dedupe_key key; bool confirmed; } resolve;
+        struct subscribe subscribe;
     } u;
+    bool subscribed;              /* home's: its first answer was written, so it counts as a subscription */
+    bool unwanted;                /* home's: the client ended it */
     /* the answer */
     int code;
     void *head;                   /* encoded frame header and message */
@@ -86,6 +99,8 @@ struct request {
     unsigned n_body;
     size_t body_len;
     void (*release)(struct request *r); /* on `at`, when the answer was sent or given up; NULL: nothing to release */
+    void (*again)(struct request *r);   /* on `at`, when the answer was sent: more of them follow. NULL: it was the last. Given up: release runs instead */
+    bool silent;                  /* no answer: it only goes home to be freed */
     struct iovec *iov;
     struct env_write write;
 };
@@ -102,6 +117,9 @@ void request_answer_body(struct request *r, uint8_t kind, const void *protobuf_m
 void request_answer_frame(struct request *r, int code, void *frame, size_t len); /* an encoded frame, taken over */
 /* why: NULL for the code's own text. leader_node: 0 unknown. */
 void request_error(struct request *r, int code, const char *why, uint32_t leader_node, uint32_t retry_after_ms);
+void request_drop(struct request *r); /* ends it without an answer: for those that nobody wants any more */
+/* On home: its answer was written. Frees it, or sends it back to `at` if more answers follow. */
+void request_answered(struct request *r);
 /* Frees on home; release has run. */
 void request_free(struct request *r);
 
@@ -112,5 +130,11 @@ void request_position(struct request *r, const struct frame *f);
 void request_resolve(struct request *r, const struct frame *f);
 void request_control(struct request *r, const struct frame *f);
 void request_ping(struct request *r, const struct frame *f);
+/* request_subscribe.c */
+void request_subscribe(struct request *r, const struct frame *f);
+void request_credit(struct connection *c, const struct frame *f);
+void request_subscribed(struct request *r);              /* on home, when its first answer was written */
+void request_subscribe_ended(struct request *r);         /* on home, before it is freed: its connection forgets it */
+void request_subscriptions_forget(struct connection *c); /* the connection is gone: its subscriptions are released at once */
 
 #endif

@@ -18,7 +18,8 @@ void request_fetch(struct request *r, const struct frame *f)
     memcpy(r->stream_id, m->stream_id.data, 16);
     r->shard = m->shard;
     r->u.fetch = (struct fetch){ .offset = m->offset, .max_bytes = m->max_bytes, .wait_ms = (uint32_t)min_u64(m->wait_ms, SHARD_WAIT_MAX_MS),
-                                 .max_records = m->max_records, .fresh = m->mode == SLUICE__READ_MODE__FRESH };
+                                 .max_records = m->max_records, .fresh = m->mode == SLUICE__READ_MODE__FRESH, .shared = m->shared, .continued = m->continued,
+                                 .from_horizon = m->from_horizon };
     sluice__fetch__free_unpacked(m, NULL);
     request_to_shard(r, shard_fetch);
 }

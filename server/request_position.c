@@ -18,6 +18,7 @@ void request_position(struct request *r, const struct frame *f)
     memcpy(r->stream_id, m->stream_id.data, 16);
     r->shard = m->shard;
     r->u.position.kind = (int)m->kind;
+    r->u.position.shared = m->shared;
     r->u.position.time_ms = m->time_ms;
     snprintf(r->u.position.sequence, sizeof r->u.position.sequence, "%s", m->sequence);
     sluice__position__free_unpacked(m, NULL);

@@ -49,7 +49,7 @@ bool reshard_is_even(const struct map_stream *s, uint32_t target)
     return even;
 }
 
-static bool idle(const struct map_shard *s) { return s->reshard == 0 && s->opened; }
+static bool idle(const struct map_shard *s) { return s != NULL && s->reshard == 0 && s->opened; }
 
 unsigned reshard_plan(const struct map_stream *s, uint32_t target, struct reshard_step_plan *out, unsigned max)
 {
@@ -69,7 +69,7 @@ unsigned reshard_plan(const struct map_stream *s, uint32_t target, struct reshar
             out[found] = (struct reshard_step_plan){.parents = {a->shard}, .n_parents = 1};
             hash_range((uint32_t)(((uint64_t)from + to + 1) / 2), target, &out[found].at, &last);
             found++;
-        } else if (b != NULL && idle(b) && hash_range_of(&b->first, target) == from && hash_range_of(&b->last, target) == from) {
+        } else if (idle(b) && hash_range_of(&b->first, target) == from && hash_range_of(&b->last, target) == from) {
             out[found++] = (struct reshard_step_plan){.parents = {a->shard, b->shard}, .n_parents = 2};
             i++;
         }

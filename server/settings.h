@@ -43,6 +43,10 @@
     X(SIZE, record_max, "record-max", 1048576, 1024, 10485760, "largest record (key and data) of new streams") \
     X(NUMBER, shard_bytes_per_s, "shard-bytes-per-s", 1000000, 0, 1099511627776, "write limit per shard in bytes; 0: none") \
     X(NUMBER, shard_records_per_s, "shard-records-per-s", 1000, 0, 1099511627776, "write limit per shard in records; 0: none") \
+    X(NUMBER, shard_read_calls_per_s, "shard-read-calls-per-s", 5, 0, 1099511627776, "limit per shard of the calls of readers that share it (GetRecords, GetShardIterator); 0: none") \
+    X(NUMBER, shard_read_bytes_per_s, "shard-read-bytes-per-s", 2097152, 0, 1099511627776, "limit per shard of what readers that share it take together, in bytes; 0: none") \
+    X(NUMBER, push_bytes_per_s, "push-bytes-per-s", 2000000, 0, 1099511627776, "push limit per consumer and shard in bytes; 0: none") \
+    X(NUMBER, subscriptions_max, "subscriptions-max", 20000, 1, 1000000, "subscriptions to shards that the node leads") \
     X(NUMBER, producers_per_shard, "producers-per-shard", 4096, 16, 1000000, "idempotent producers remembered per shard") \
     X(NUMBER, producer_expiry_s, "producer-expiry-s", 604800, 60, 31536000, "an idle idempotent producer is forgotten after this long") \
     X(NUMBER, stop_timeout_ms, "stop-timeout-ms", 10000, 0, 600000, "how long SIGTERM waits for leadership to move") \

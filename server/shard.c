@@ -30,6 +30,7 @@ static void apply_batch(struct shard *s, const struct batch_header *h, const voi
     shard_stir(s);
     s->written_bytes += h->total_len;
     shard_fetch_wake(s);
+    shard_push_wake(s);
 }
 
 static void sink_apply(void *arg, uint64_t index, uint64_t term, const void *data, uint32_t len, const struct place *place)
@@ -68,6 +69,7 @@ static void sink_apply(void *arg, uint64_t index, uint64_t term, const void *dat
         s->close_in_flight = true;
         shard_put_closed(s);
         shard_fetch_wake(s);
+        shard_push_wake(s);
         lane_status_changed(s->lane);
         log_info(&s->lane->log, "closed", "group=%llu shard=%u end=%llu", (unsigned long long)s->group_id, s->state.identity.shard, (unsigned long long)s->state.next);
     }
@@ -144,6 +146,11 @@ static void sink_role(void *arg)
     if (!ready && s->queue != NULL) {
         shard_put_reject_queue(s, leading ? SLUICE_E_NOT_READY : SLUICE_E_NOT_LEADER);
     }
+    if (new_term) {
+        shard_push_reject(s, SLUICE_E_NOT_LEADER);
+    } else if (ready) {
+        shard_push_wake(s);
+    }
     shard_stir(s);
     lane_status_changed(s->lane);
 }
@@ -158,20 +165,12 @@ static void sink_seeded(void *arg, const struct locator *l)
 
 /* ---- life ---- */
 
-static void init_quotas(struct shard *s)
-{
-    const struct settings *set = &s->lane->node->settings;
-    uint64_t now = env_now_ms(s->lane->env);
-    quota_init(&s->bytes, set->shard_bytes_per_s, 0, now);
-    quota_init(&s->records, set->shard_records_per_s, 0, now);
-}
-
 static void finish_close(struct shard *s)
 {
     if (!s->group_closed || s->pins > 0) {
         return;
     }
-    sluice_assert(s->queue == NULL && s->waiters == NULL);
+    sluice_assert(s->queue == NULL && s->waiters == NULL && s->subscriptions == NULL && s->places == NULL);
     struct lane *l = s->lane;
     void (*closed)(struct lane *) = s->closed;
     *s->prev = s->next;
@@ -211,7 +210,7 @@ int shard_open(struct lane *l, const struct shard_open_options *o, struct shard 
     shard_state_init(&s->state);
     s->state.ignore_producers = (l->node->settings.test_disable_server & SERVER_RULE_F20) != 0;
     s->batches = batch_log_open(l->journal, o->group);
-    init_quotas(s);
+    shard_limits_init(s);
     s->next = l->shards;
     s->prev = &l->shards;
     if (s->next != NULL) {
@@ -263,6 +262,7 @@ void shard_close(struct shard *s, bool remove, void (*closed)(struct lane *l))
     int code = remove ? SLUICE_E_NOT_LEADER : SLUICE_E_SHUTTING_DOWN;
     shard_put_reject_queue(s, code);
     shard_fetch_reject(s, code);
+    shard_push_reject(s, code);
     if (remove) {
         lane_announce(s->lane, s->group_id, false, NULL, 0);
     }

@@ -1,7 +1,8 @@
 /* shard.h: a replica of a shard on this node: the machine (shard_state.h), its Raft group, the index of its records, and, while it leads, what is in flight.
  *
- * Files: shard.c (life, sink, role), shard_put.c (writes), shard_fetch.c (reads of records), shard_read.c (positions, resolve), shard_control.c (entries
- * that the leader proposes by itself: OPEN, SETTINGS, TRIM), shard_clock.c (the log's time). All on the lane's thread.
+ * Files: shard.c (life, sink, role), shard_put.c (writes), shard_fetch.c (reads of records), shard_batches.c (the batches of an answer), shard_push.c (subscriptions),
+ * shard_read.c (positions, resolve), shard_control.c (entries that the leader proposes by itself: OPEN, SETTINGS, TRIM), shard_clock.c (the log's time),
+ * shard_limits.c (throughput limits). All on the lane's thread.
  *
  * Phases: RUNNING -> CLOSING (group_close is on its way, waiters are answered) -> freed once the group is closed and no read holds a pin. */
 #ifndef SLUICE_SHARD_H
@@ -13,6 +14,7 @@
 #include "server/lane.h"
 #include "server/quota.h"
 #include "server/request.h"
+#include "server/shard_batches.h"
 #include "server/shard_state.h"
 #include "storage/batch_log.h"
 
@@ -21,8 +23,13 @@ enum {
     SHARD_QUEUE_BYTES_MAX = 64 << 20,    /* puts that wait for room in flight; above: BUSY. Connections stop earlier: CONNECTION_REQUEST_BYTES_MAX */
     SHARD_WAIT_MAX_MS = 60000,
     SHARD_FETCH_BYTES_MAX = 10 << 20,
+    SHARD_SHARED_RECORDS_MAX = 10000,    /* of one shared fetch */
     SHARD_FETCH_ROOM_WAIT_MS = 15000,    /* a fetch waits for memory at most so long, then BUSY: longer than connections that hang are borne with */
-    SHARD_FETCH_CROWDED_MS = 2500        /* how long the word that memory is short holds; it is said every second */
+    SHARD_FETCH_CROWDED_MS = 2500,       /* how long the word that memory is short holds; it is said every second */
+    SHARD_PUSH_IN_USE_MS = 5000,         /* a new subscriber takes over no sooner after the one before it */
+    SHARD_PUSH_HEARTBEAT_MIN_MS = 100, SHARD_PUSH_HEARTBEAT_MAX_MS = 60000,
+    SHARD_PUSH_BYTES = 1 << 20, SHARD_PUSH_LIMITED_BYTES = 256 << 10, /* one push, or one batch; limited: little at a time, so that it flows evenly */
+    SHARD_PUSH_CREDIT_MAX = 1 << 30
 };
 #define SHARD_FOLLOWED_NS 30000000000u /* so long after a fetch new batches go to the cache */
 
@@ -55,11 +62,14 @@ struct shard {
     struct dedupe_in_flight *in_flight; /* made with the first leadership */
     struct request *queue, **queue_tail;
     uint64_t queue_bytes;
-    struct quota bytes, records;
+    struct quota bytes, records;   /* what is put */
+    struct quota read_calls, read_payload, position_calls; /* what is read with `shared` */
     struct group_propose control;  /* one entry of its own at a time */
     bool control_busy, control_due; /* due: could not be proposed */
     bool expired;                  /* closed, and nothing is left that its retention keeps: as last seen while leading */
     struct request *waiters;       /* fetches waiting for records */
+    struct subscription *subscriptions; /* server/shard_push.c */
+    struct push_place *places;     /* of consumers that subscribed in this leadership */
     uint64_t fetched_ns;           /* when the last fetch came; 0: none yet */
     /* While leading: the replicas' clocks against ours (F31), looked at when they are needed and older than a tick. */
     uint64_t clocks_seen_ms;       /* 0: not in this term */
@@ -104,6 +114,11 @@ bool shard_tick(struct shard *s);
 uint64_t shard_time(struct shard *s);
 bool shard_clocks_agree(struct shard *s); /* a majority of them lies within a minute of the median */
 
+/* shard_limits.c */
+void shard_limits_init(struct shard *s);              /* all buckets are full: also after a change of the leader */
+bool shard_limited(const struct shard *s);            /* do the throughput limits hold? */
+/* A shared read, which the leader alone serves, and only within the limits. False: it was answered NOT_LEADER or THROTTLED. calls: the bucket it takes one from. */
+bool shard_shared_read_ok(struct shard *s, struct request *r, struct quota *calls);
 /* shard_put.c */
 void shard_put(struct shard *s, struct request *r);
 void shard_put_pump(struct shard *s);                 /* proposes what is queued as far as there is room */
@@ -113,10 +128,15 @@ void shard_put_closed(struct shard *s);               /* CLOSE was applied: what
 void shard_fetch(struct shard *s, struct request *r);
 void shard_fetch_wake(struct shard *s);               /* records or a close were applied */
 void shard_fetch_reject(struct shard *s, int code);
-/* Once a second: those that waited too long for memory; tells every lane if memory is short. */
-void shard_fetch_tick(struct lane *l);
-/* The connection is gone: what it still wants is not read (on lane `l`). */
-void shard_fetch_forget(struct lane *l, uint64_t connection);
+/* How long ago the record at `offset` arrived; 0 at the end. */
+uint64_t shard_millis_behind(const struct shard *s, uint64_t offset);
+/* shard_push.c */
+void shard_subscribe(struct shard *s, struct request *r);
+void shard_push_wake(struct shard *s);                /* records or a close were applied, or it is ready again */
+void shard_push_reject(struct shard *s, int code);    /* all of them end; the places are free */
+void shard_push_map(struct shard *s);                 /* the lane has a new map: those of consumers that are gone end */
+/* More credit for a subscription of the lane, if it is there; over: its end, nothing more is sent. */
+void shard_push_credit(struct lane *l, uint64_t id, uint64_t bytes, bool over);
 /* shard_read.c */
 void shard_position(struct shard *s, struct request *r);
 void shard_resolve(struct shard *s, struct request *r);

@@ -2,26 +2,17 @@
  *
  *   shard_fetch   stale replica -> STALE; mode fresh -> one quorum round first
  *   step          below the first readable offset -> EXPIRED; below the end -> read; at or beyond the end -> wait for records, at most wait_ms
- *   start_read    no room for the answer in the lane's memory (fetch_room.h) -> waits for it, then steps again
+ *   start_read    no room for the answer in the lane's memory (shard_batches.h) -> waits for it, then steps again
  *   read_done     the batches are pinned in the journal's memory; they are the answer's payload; unpinned when it was sent
  *
  * A position beyond the end is never an error on a follower (F28): it waits, then answers AHEAD with the leader as hint; the leader, after a quorum round, answers AHEAD
  * as the last word. */
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "proto/base.h"
 #include "server/node_impl.h"
 #include "server/shard.h"
 #include "sluice.pb-c.h"
-
-struct fetch_read {
-    struct batch_read read;
-    struct iovec iov[BATCH_READ_MAX];
-    struct request *request;
-};
-_Static_assert(sizeof(struct fetch_read) <= FETCH_ROOM_OVERHEAD, "it is counted as overhead");
 
 static void step(struct shard *s, struct request *r, bool may_wait);
 
@@ -77,7 +68,7 @@ static bool start_waiting(struct shard *s, struct request *r)
     uint64_t passed_ms = (env_now_ns(s->lane->env) - r->arrived_ns) / 1000000;
     env_timer_start_ms(&f->timer, f->wait_ms > passed_ms ? f->wait_ms - passed_ms : 0);
     f->waiting = true;
-    f->claim.turn = false; /* it had its turn */
+    f->batches.claim.turn = false; /* it had its turn */
     f->waiter_next = s->waiters;
     f->waiter_prev = &s->waiters;
     if (f->waiter_next != NULL) {
@@ -88,39 +79,14 @@ static bool start_waiting(struct shard *s, struct request *r)
     return true;
 }
 
-/* ---- memory for answers ---- */
-
-static void go_on(struct env_task *t);
-
-/* Deferred, as a connection may end inside the call that gave something back. */
-static void room_changed(struct lane *l)
-{
-    l->metrics.fetch_memory_bytes = l->fetch_room.used;
-    l->metrics.fetch_memory_waiting = l->fetch_room.waiting;
-    if (l->fetch_room.ring != NULL) {
-        env_defer(l->env, &l->fetch_task, go_on);
-    }
-}
-
-/* Those that have room now. */
-static void go_on(struct env_task *t)
-{
-    struct lane *l = container_of(t, struct lane, fetch_task);
-    struct fetch_claim *c;
-    while ((c = fetch_room_next(&l->fetch_room, env_now_ms(l->env))) != NULL) {
-        struct request *r = container_of(c, struct request, u.fetch.claim);
-        step(r->shard_at, r, true);
-    }
-    l->metrics.fetch_memory_waiting = l->fetch_room.waiting;
-}
-
-static void room_released(struct lane *l, struct request *r)
-{
-    fetch_room_release(&l->fetch_room, &r->u.fetch.claim);
-    room_changed(l);
-}
-
 /* ---- answers ---- */
+
+uint64_t shard_millis_behind(const struct shard *s, uint64_t offset)
+{
+    struct locator l;
+    uint64_t now = env_wall_ms(s->lane->env);
+    return offset < s->state.next && batch_log_find(s->batches, offset, &l) && l.time_ms < now ? now - l.time_ms : 0;
+}
 
 static void fill_reply(struct shard *s, Sluice__FetchReply *reply, uint64_t next_offset)
 {
@@ -129,13 +95,7 @@ static void fill_reply(struct shard *s, Sluice__FetchReply *reply, uint64_t next
     reply->end_offset = s->state.next;
     reply->log_time_ms = s->state.time_ms;
     reply->shard_created_s = s->state.identity.created_s;
-    if (next_offset < s->state.next) {
-        struct locator l;
-        uint64_t now = env_wall_ms(s->lane->env);
-        if (batch_log_find(s->batches, next_offset, &l) && l.time_ms < now) {
-            reply->millis_behind = now - l.time_ms;
-        }
-    }
+    reply->millis_behind = shard_millis_behind(s, next_offset);
     if (s->state.closed && next_offset == s->state.next) {
         reply->closed = true;
         reply->children = s->state.children;
@@ -152,11 +112,12 @@ static void answer_empty(struct shard *s, struct request *r)
     request_answer(r, FRAME_FETCH_REPLY, &reply);
 }
 
+/* The shard may be gone after it. */
 static void fail(struct shard *s, struct request *r, int code, const char *why, uint32_t node)
 {
     stop_waiting(s, r);
     end_timer(r);
-    room_released(s->lane, r);
+    shard_batches_end(&r->u.fetch.batches);
     request_error(r, code, why, node, code == SLUICE_E_BUSY ? 1000 : 0);
 }
 
@@ -171,98 +132,76 @@ static void fail_expired(struct shard *s, struct request *r)
 
 static void release(struct request *r)
 {
-    struct fetch_read *fr = r->u.fetch.read;
-    struct shard *s = r->shard_at;
-    batch_read_end(&fr->read);
-    free(fr);
-    r->u.fetch.read = NULL;
-    room_released(s->lane, r);
-    shard_unpin(s);
+    shard_batches_end(&r->u.fetch.batches);
 }
 
-static void read_failed(struct shard *s, struct request *r, int status)
+static void room(struct shard_batches *b)
 {
-    release(r);
-    switch (status) {
-    case -ENOENT:
+    struct request *r = container_of(b, struct request, u.fetch.batches);
+    step(r->shard_at, r, true);
+}
+
+static void refused(struct shard_batches *b, int code, const char *why)
+{
+    struct request *r = container_of(b, struct request, u.fetch.batches);
+    fail(r->shard_at, r, code, why, 0);
+}
+
+/* What a shared answer counts: the records that were asked for, as they are without compression. Of a batch in part its share. */
+static uint64_t shared_bytes(const struct batch_read *read, uint64_t from)
+{
+    uint64_t bytes = 0, to = read->limit;
+    for (unsigned i = 0; i < read->n; i++) {
+        const uint8_t *batch = read->reads[i].data;
+        uint64_t first = get_u64(batch + 16), count = get_u32(batch + 24);
+        uint64_t begin = max_u64(first, from), end = min_u64(first + count, to);
+        bytes += end > begin ? get_u32(batch + 28) * (end - begin) / count : 0;
+    }
+    return min_u64(bytes, SHARD_FETCH_BYTES_MAX);
+}
+
+static void read_done(struct shard_batches *b)
+{
+    struct request *r = container_of(b, struct request, u.fetch.batches);
+    struct shard *s = r->shard_at;
+    const char *why;
+    int code = shard_batches_code(b, &why);
+    if (code == SLUICE_E_EXPIRED && r->u.fetch.from_horizon && r->u.fetch.offset < shard_first_readable(s)) {
+        shard_batches_end(b);
+        step(s, r, false); /* the horizon moved on while it was read */
+        return;
+    }
+    if (code == SLUICE_E_EXPIRED) {
         fail_expired(s, r);
         return;
-    case -EAGAIN:
-        fail(s, r, SLUICE_E_STALE, "these records are still being copied to this replica", leader_node(s));
-        return;
-    case -ENOMEM:
-        fail(s, r, SLUICE_E_MEMORY, NULL, 0);
-        return;
-    case -EIO:
-        log_error(&s->lane->log, "damaged batch", "group=%llu offset=%llu", (unsigned long long)s->group_id, (unsigned long long)r->u.fetch.offset);
-        fail(s, r, SLUICE_E_CORRUPT, NULL, leader_node(s));
-        return;
-    default:
-        fail(s, r, SLUICE_E_INTERNAL, "reading failed", 0);
+    }
+    if (code != 0) {
+        fail(s, r, code, why, code == SLUICE_E_STALE || code == SLUICE_E_CORRUPT ? leader_node(s) : 0);
         return;
     }
-}
-
-static void read_finished(struct fetch_read *fr)
-{
-    struct request *r = fr->request;
-    struct shard *s = r->shard_at;
-    struct batch_read *read = &fr->read;
-    if (read->status != 0 || read->n == 0) {
-        read_failed(s, r, read->status != 0 ? read->status : -EIO);
-        return;
-    }
+    const struct shard_batches_read *read = b->read;
     struct lane_metrics *m = &s->lane->metrics;
-    uint64_t bytes = 0;
-    for (unsigned i = 0; i < read->n; i++) {
-        fr->iov[i] = (struct iovec){ .iov_base = (void *)(uintptr_t)read->reads[i].data, .iov_len = read->reads[i].place.len };
-        bytes += read->reads[i].place.len;
+    if (r->u.fetch.shared) {
+        quota_take(&s->read_payload, shared_bytes(&read->read, r->u.fetch.offset), env_now_ms(s->lane->env));
     }
-    s->read_bytes += bytes;
-    s->read_records += read->next_offset - r->u.fetch.offset;
-    m->fetch_bytes_total += bytes;
-    fetch_room_settle(&s->lane->fetch_room, &r->u.fetch.claim, bytes);
-    room_changed(s->lane);
-    m->fetch_records_total += read->next_offset - r->u.fetch.offset;
+    s->read_bytes += read->bytes;
+    s->read_records += read->read.next_offset - r->u.fetch.offset;
+    m->fetch_bytes_total += read->bytes;
+    m->fetch_records_total += read->read.next_offset - r->u.fetch.offset;
     metrics_observe(&m->fetch_latency, env_now_ns(s->lane->env) - r->arrived_ns);
     end_timer(r);
     Sluice__FetchReply reply = SLUICE__FETCH_REPLY__INIT;
-    fill_reply(s, &reply, read->next_offset);
-    request_answer_body(r, FRAME_FETCH_REPLY, &reply, fr->iov, read->n, release);
-}
-
-static void read_done(struct batch_read *read)
-{
-    read_finished(container_of(read, struct fetch_read, read));
+    fill_reply(s, &reply, read->read.next_offset);
+    request_answer_body(r, FRAME_FETCH_REPLY, &reply, read->iov, read->read.n, release);
 }
 
 static void start_read(struct shard *s, struct request *r)
 {
     struct fetch *f = &r->u.fetch;
-    struct lane *l = s->lane;
-    struct locator first;
-    uint64_t least = batch_log_find(s->batches, f->offset, &first) ? first.place.len : 0;
     uint64_t want = min_u64(f->max_bytes != 0 ? f->max_bytes : 1 << 20, SHARD_FETCH_BYTES_MAX);
-    uint64_t room = fetch_room_claim(&l->fetch_room, &f->claim, r->conn_id, least, max_u64(want, 1), env_now_ms(l->env));
-    room_changed(l);
-    if (room == 0) {
-        l->metrics.fetch_memory_waits_total++;
-        return;
-    }
-    struct fetch_read *fr = malloc(sizeof *fr); /* large: of its arrays only what is read gets filled in */
-    if (fr == NULL) {
+    uint64_t limit = f->max_records != 0 ? min_u64(s->state.next, f->offset + f->max_records) : s->state.next;
+    if (!shard_batches_read(&f->batches, r->conn_id, f->offset, want, limit)) {
         fail(s, r, SLUICE_E_MEMORY, NULL, 0);
-        return;
-    }
-    fr->request = r;
-    fr->read.offset = f->offset;
-    fr->read.max_bytes = (uint32_t)min_u64(room, want);
-    fr->read.limit = f->max_records != 0 ? min_u64(s->state.next, f->offset + f->max_records) : s->state.next;
-    fr->read.done = read_done;
-    f->read = fr;
-    shard_pin(s);
-    if (batch_read_begin(s->batches, &fr->read) == 1) {
-        read_finished(fr);
     }
 }
 
@@ -285,6 +224,9 @@ static void step(struct shard *s, struct request *r, bool may_wait)
         return;
     }
     uint64_t first = shard_first_readable(s);
+    if (f->offset < first && f->from_horizon) {
+        f->offset = first;
+    }
     if (f->offset < first) {
         fail_expired(s, r);
         return;
@@ -327,8 +269,16 @@ static void fresh_confirmed(struct group_fresh *g, int status)
 void shard_fetch(struct shard *s, struct request *r)
 {
     r->shard_at = s;
+    r->u.fetch.batches = (struct shard_batches){ .shard = s, .room = room, .refused = refused, .done = read_done };
     if (!shard_request_ok(s, r)) {
         return;
+    }
+    struct fetch *f = &r->u.fetch;
+    if (f->shared) {
+        f->max_records = f->max_records != 0 ? (uint32_t)min_u64(f->max_records, SHARD_SHARED_RECORDS_MAX) : SHARD_SHARED_RECORDS_MAX;
+        if (!f->continued && !shard_shared_read_ok(s, r, &s->read_calls)) {
+            return;
+        }
     }
     s->fetched_ns = env_now_ns(s->lane->env);
     if (r->u.fetch.fresh && (s->lane->node->settings.test_disable_server & SERVER_RULE_FRESH) == 0) {
@@ -361,41 +311,5 @@ void shard_fetch_reject(struct shard *s, int code)
     while (s->waiters != NULL) {
         fail(s, s->waiters, code, NULL, 0);
     }
-    for (struct fetch_claim *c = s->lane->fetch_room.oldest, *later; c != NULL; c = later) {
-        later = c->later;
-        struct request *r = container_of(c, struct request, u.fetch.claim);
-        if (r->shard_at == s) {
-            fail(s, r, code, NULL, 0);
-        }
-    }
-}
-
-static void memory_is_short(struct lane *l, void *arg)
-{
-    (void)arg;
-    l->crowded_until_ms = env_now_ms(l->env) + SHARD_FETCH_CROWDED_MS;
-}
-
-void shard_fetch_tick(struct lane *l)
-{
-    uint64_t now = env_now_ms(l->env);
-    struct fetch_claim *c;
-    while ((c = l->fetch_room.oldest) != NULL && now - c->since_ms > SHARD_FETCH_ROOM_WAIT_MS) {
-        struct request *r = container_of(c, struct request, u.fetch.claim);
-        fail(r->shard_at, r, SLUICE_E_BUSY, "the memory for answers is taken by others that have not been read yet", 0);
-    }
-    if (fetch_room_crowded(&l->fetch_room)) {
-        for (unsigned i = 0; i < l->node->n_lanes; i++) {
-            lane_run(l->node->lanes[i], memory_is_short, NULL);
-        }
-    }
-}
-
-void shard_fetch_forget(struct lane *l, uint64_t connection)
-{
-    struct fetch_claim *c;
-    while ((c = fetch_room_of(&l->fetch_room, connection)) != NULL) {
-        struct request *r = container_of(c, struct request, u.fetch.claim);
-        fail(r->shard_at, r, SLUICE_E_SHUTTING_DOWN, NULL, 0);
-    }
+    shard_batches_reject(s, code);
 }

@@ -132,11 +132,6 @@ static void answer_closed(struct shard *s, struct request *r)
     request_error(r, SLUICE_E_CLOSED, why, 0, 0);
 }
 
-static bool limited(const struct shard *s)
-{
-    return !s->state.settings.limits_off && strcmp(s->lane->node->settings.limits, "off") != 0;
-}
-
 /* Proposes the put, or answers it; false: no room in flight, nothing happened. */
 static bool step_put(struct shard *s, struct request *r)
 {
@@ -158,7 +153,7 @@ static bool step_put(struct shard *s, struct request *r)
     if (settle_producer(s, r, time_ms)) {
         return true;
     }
-    if (limited(s)) {
+    if (shard_limited(s)) {
         uint64_t wait = max_u64(quota_wait_ms(&s->bytes, put->header.raw_len, now_ms), quota_wait_ms(&s->records, put->header.record_count, now_ms));
         if (wait > 0) {
             s->lane->metrics.put_throttled_total++;
@@ -190,7 +185,7 @@ static bool step_put(struct shard *s, struct request *r)
     put->state = PUT_PROPOSED;
     s->next_in_flight += put->header.record_count;
     s->time_in_flight = time_ms;
-    if (limited(s)) {
+    if (shard_limited(s)) {
         quota_take(&s->bytes, put->header.raw_len, now_ms);
         quota_take(&s->records, put->header.record_count, now_ms);
     }

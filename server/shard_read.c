@@ -133,6 +133,9 @@ void shard_position(struct shard *s, struct request *r)
         shard_not_leader(s, r);
         return;
     }
+    if (r->u.position.shared && !shard_shared_read_ok(s, r, &s->position_calls)) {
+        return;
+    }
     switch (r->u.position.kind) {
     case SLUICE__POSITION__KIND__TRIM_HORIZON: answer_position(s, r, shard_first_readable(s)); return;
     case SLUICE__POSITION__KIND__LATEST: confirm_leader(s, r, latest_confirmed); return;

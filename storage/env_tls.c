@@ -6,6 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,30 +148,43 @@ static int use_key(SSL_CTX *ctx, const struct tls_options *o, char err[256])
     return rc;
 }
 
-int tls_context_open(struct tls_context **out, const struct tls_options *o, char err[256])
+/* What both sides have in common. */
+static int context_new(struct tls_context **out, const SSL_METHOD *side, char err[256])
 {
     ERR_clear_error();
     struct tls_context *c = xcalloc(1, sizeof *c);
     c->refs = 1;
+    c->ctx = SSL_CTX_new(side);
+    c->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "sluice");
+    if (c->ctx == NULL || c->method == NULL) {
+        tls_context_unref(c);
+        return refuse(err, "TLS cannot be set up");
+    }
+    BIO_meth_set_read(c->method, bio_read);
+    BIO_meth_set_write(c->method, bio_write);
+    BIO_meth_set_ctrl(c->method, bio_ctrl);
+    SSL_CTX_set_min_proto_version(c->ctx, TLS1_2_VERSION);
+    SSL_CTX_set_options(c->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_mode(c->ctx, SSL_MODE_RELEASE_BUFFERS); /* idle connections hold little */
+    SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_OFF);
+    *out = c;
+    return 0;
+}
+
+int tls_context_open(struct tls_context **out, const struct tls_options *o, char err[256])
+{
+    struct tls_context *c;
+    int rc = context_new(&c, TLS_server_method(), err);
+    if (rc != 0) {
+        return rc;
+    }
     c->alpn = o->alpn;
     c->alpn_len = o->alpn_len;
-    c->ctx = SSL_CTX_new(TLS_server_method());
-    c->method = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "sluice");
-    int rc = c->ctx == NULL || c->method == NULL ? refuse(err, "TLS cannot be set up") : 0;
-    if (rc == 0) {
-        BIO_meth_set_read(c->method, bio_read);
-        BIO_meth_set_write(c->method, bio_write);
-        BIO_meth_set_ctrl(c->method, bio_ctrl);
-        SSL_CTX_set_min_proto_version(c->ctx, TLS1_2_VERSION);
-        SSL_CTX_set_options(c->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-        SSL_CTX_set_mode(c->ctx, SSL_MODE_RELEASE_BUFFERS); /* idle connections hold little */
-        SSL_CTX_set_session_cache_mode(c->ctx, SSL_SESS_CACHE_OFF);
-        SSL_CTX_set_session_id_context(c->ctx, (const unsigned char *)"sluice", 6);
-        if (c->alpn != NULL) {
-            SSL_CTX_set_alpn_select_cb(c->ctx, choose_alpn, c);
-        }
-        rc = use_certificates(c->ctx, o, err);
+    SSL_CTX_set_session_id_context(c->ctx, (const unsigned char *)"sluice", 6);
+    if (c->alpn != NULL) {
+        SSL_CTX_set_alpn_select_cb(c->ctx, choose_alpn, c);
     }
+    rc = use_certificates(c->ctx, o, err);
     if (rc == 0) {
         rc = use_key(c->ctx, o, err);
     }
@@ -229,6 +243,51 @@ int tls_context_load(struct env *env, struct tls_context **out, const char *cert
     return rc;
 }
 
+/* The system's authorities come from where OpenSSL looks for them. */
+static int trust(SSL_CTX *ctx, const char *pem, size_t len, char err[256])
+{
+    BIO *bio = BIO_new_mem_buf(pem, (int)len);
+    if (bio == NULL) {
+        return refuse(err, "certificates of authorities: no memory");
+    }
+    unsigned n = 0;
+    for (X509 *x; (x = PEM_read_bio_X509(bio, NULL, no_password, NULL)) != NULL;) {
+        n += X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), x) == 1;
+        X509_free(x);
+    }
+    BIO_free(bio);
+    if (n == 0) {
+        return refuse(err, "no certificate of an authority found");
+    }
+    ERR_clear_error();
+    return 0;
+}
+
+int tls_context_client(struct env *env, struct tls_context **out, const char *authorities_path, char err[256])
+{
+    struct tls_context *c;
+    int rc = context_new(&c, TLS_client_method(), err);
+    if (rc != 0) {
+        return rc;
+    }
+    SSL_CTX_set_verify(c->ctx, SSL_VERIFY_PEER, NULL);
+    if (authorities_path == NULL) {
+        rc = SSL_CTX_set_default_verify_paths(c->ctx) == 1 ? 0 : refuse(err, "the system's certificates cannot be read");
+    } else {
+        char *pem = NULL;
+        size_t len = 0;
+        rc = read_file(env, authorities_path, &pem, &len, err);
+        rc = rc == 0 ? trust(c->ctx, pem, len, err) : rc;
+        free(pem);
+    }
+    if (rc != 0) {
+        tls_context_unref(c);
+        return rc;
+    }
+    *out = c;
+    return 0;
+}
+
 struct tls_context *tls_context_ref(struct tls_context *c)
 {
     __atomic_add_fetch(&c->refs, 1, __ATOMIC_RELAXED);
@@ -246,7 +305,7 @@ void tls_context_unref(struct tls_context *c)
 
 /* ---- connections ---- */
 
-struct tls *tls_open(struct tls_context *c)
+static struct tls *open_side(struct tls_context *c)
 {
     struct tls *t = calloc(1, sizeof *t);
     if (t == NULL) {
@@ -265,7 +324,34 @@ struct tls *tls_open(struct tls_context *c)
     BIO_set_data(bio, t);
     BIO_set_init(bio, 1);
     SSL_set_bio(t->ssl, bio, bio);
-    SSL_set_accept_state(t->ssl);
+    return t;
+}
+
+struct tls *tls_open(struct tls_context *c)
+{
+    struct tls *t = open_side(c);
+    if (t != NULL) {
+        SSL_set_accept_state(t->ssl);
+    }
+    return t;
+}
+
+struct tls *tls_open_to(struct tls_context *c, const char *host)
+{
+    struct tls *t = open_side(c);
+    if (t == NULL) {
+        return NULL;
+    }
+    /* A literal address is proved by the certificate's addresses, and is never told as a name. */
+    SSL_set_connect_state(t->ssl);
+    bool literal = X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(t->ssl), host) == 1;
+    if (!literal && (SSL_set_tlsext_host_name(t->ssl, host) != 1 || SSL_set1_host(t->ssl, host) != 1)) {
+        tls_close(t);
+        return NULL;
+    }
+    ERR_clear_error();
+    SSL_do_handshake(t->ssl);
+    ERR_clear_error();
     return t;
 }
 
@@ -290,7 +376,8 @@ static int broken(struct tls *t)
 {
     unsigned long code = ERR_peek_last_error();
     const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
-    snprintf(t->error, sizeof t->error, "%s", reason != NULL ? reason : "broken");
+    long verified = SSL_get_verify_result(t->ssl); /* always good on the server's side, which asks for no certificate */
+    snprintf(t->error, sizeof t->error, "%s", verified != X509_V_OK ? X509_verify_cert_error_string(verified) : reason != NULL ? reason : "broken");
     ERR_clear_error();
     t->in_len = 0;
     return -EPROTO;

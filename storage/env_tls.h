@@ -1,9 +1,11 @@
-/* env_tls.h: TLS as a filter of bytes, server side: ciphertext in, plain bytes out, and back. No sockets, no clock of its own: it stands between env_conn and a protocol.
+/* env_tls.h: TLS as a filter of bytes, for both sides: ciphertext in, plain bytes out, and back. No sockets, no clock of its own: it stands between env_conn and a protocol.
  *
  * TLS 1.2 and 1.3, no renegotiation, no compression, no session cache (tickets carry what is resumed). Randomness is OpenSSL's own, also in the simulator: a
  * simulated run with TLS is not replayed byte for byte. */
 #ifndef SLUICE_ENV_TLS_H
 #define SLUICE_ENV_TLS_H
+
+#include <errno.h>
 
 #include "storage/env.h"
 
@@ -22,11 +24,15 @@ struct tls_options {
 int tls_context_open(struct tls_context **out, const struct tls_options *o, char err[256]);
 /* The same from files, read through env: blocks, so before serving or on a job. certificate and key of *o are not looked at. -errno if a file cannot be read. */
 int tls_context_load(struct env *env, struct tls_context **out, const char *certificate_path, const char *key_path, const struct tls_options *o, char err[256]);
+/* For clients: a server's certificate must lead to one of the authorities in the PEM file, NULL: to those that the system trusts. Blocks. 0, or -errno with the reason. */
+int tls_context_client(struct env *env, struct tls_context **out, const char *authorities_path, char err[256]);
 struct tls_context *tls_context_ref(struct tls_context *c); /* any thread */
 void tls_context_unref(struct tls_context *c);              /* any thread; NULL is nothing */
 
 /* NULL if memory is short. Keeps a reference to the context. */
 struct tls *tls_open(struct tls_context *c);
+/* The client's side, of a client's context: the server must prove to be `host`, a name or a literal address. The first output is there at once. */
+struct tls *tls_open_to(struct tls_context *c, const char *host);
 void tls_close(struct tls *t);
 
 #define TLS_ENDED (-EPIPE) /* the peer ended the connection orderly */

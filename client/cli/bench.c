@@ -25,11 +25,19 @@ void bench_stop(struct bench *b)
     }
 }
 
+void bench_errors(struct bench *b, uint64_t n, const char *text)
+{
+    if (b->errors == 0) {
+        snprintf(b->first_error, sizeof b->first_error, "%s", text);
+    }
+    b->errors += n;
+}
+
 void bench_error(struct bench *b, int code, const char *message)
 {
-    if (b->errors++ == 0) {
-        snprintf(b->first_error, sizeof b->first_error, "%s%s%s", sluice_error_text(code), message[0] != '\0' ? ": " : "", message);
-    }
+    char text[256];
+    snprintf(text, sizeof text, "%s%s%s", sluice_error_text(code), message[0] != '\0' ? ": " : "", message);
+    bench_errors(b, 1, text);
 }
 
 static void progress(struct env_timer *t)
@@ -75,7 +83,7 @@ static bool optional(struct cli *c, const char *name, uint64_t max, uint64_t *ou
     return !cli_has(c, name) || cli_number(c, name, 0, 0, max, out);
 }
 
-int bench_open(struct bench *b, struct cli *c, const struct bench_defaults *d)
+int bench_options(struct bench *b, struct cli *c, const struct bench_defaults *d)
 {
     *b = (struct bench){.cli = c, .test = d->test};
     b->stream = cli_value(c, "stream") != NULL ? cli_value(c, "stream") : "bench";
@@ -91,22 +99,35 @@ int bench_open(struct bench *b, struct cli *c, const struct bench_defaults *d)
     b->compressible = cli_flag(c, "compressible");
     b->curve = cli_flag(c, "curve");
     b->load.n_producers = min_u64(b->load.n_producers, b->load.depth);
-    if (!cli_open(c)) {
-        return CLI_FAILED;
-    }
-    int status = stream_make(b);
-    status = status == 0 ? cli_nodes_find(c, cli_value(c, "admin"), &b->nodes) : status;
-    if (status != 0) {
-        return status;
-    }
+    return 0;
+}
+
+void bench_begin(struct bench *b)
+{
     b->latency = xcalloc(1, sizeof *b->latency);
     b->load.latency = xcalloc(1, sizeof *b->load.latency);
     b->terminal = isatty(STDERR_FILENO);
-    env_timer_init(c->env, &b->progress, progress);
+    env_timer_init(b->cli->env, &b->progress, progress);
     if (b->terminal) {
         env_timer_start_ms(&b->progress, PROGRESS_MS);
     }
-    return 0;
+}
+
+int bench_open(struct bench *b, struct cli *c, const struct bench_defaults *d)
+{
+    int status = bench_options(b, c, d);
+    if (status != 0) {
+        return status;
+    }
+    if (!cli_open(c)) {
+        return CLI_FAILED;
+    }
+    status = stream_make(b);
+    status = status == 0 ? cli_nodes_find(c, cli_value(c, "admin"), &b->nodes) : status;
+    if (status == 0) {
+        bench_begin(b);
+    }
+    return status;
 }
 
 /* ---- the end --------------------------------------------------------------------------------------------------------------- */
@@ -172,7 +193,7 @@ static void print_result(const struct bench *b)
         printf(",\"ack_p50_ms\":%.3f,\"ack_p99_ms\":%.3f", (double)histogram_quantile(b->load.latency, 0.5) / 1e6,
                (double)histogram_quantile(b->load.latency, 0.99) / 1e6);
     }
-    if (b->more == NULL) { /* what a record costs; a kind that tells fields of its own is not about records */
+    if (!b->no_cost) {
         bench_print_cost(b, s);
     }
     const char *key;

@@ -1,6 +1,6 @@
 /* bench.h: what the kinds of `sluice bench` share: options, load of puts, readers, what the nodes spent, the outcome.
  *
- * bench.c: options, the stream, the result; bench_load.c: producers; bench_readers.c: readers; bench_cost.c: what a run cost the nodes. A kind opens what it needs,
+ * bench.c: options, the stream, the result; bench_load.c: producers; bench_kinesis.c: puts through the Kinesis API; bench_readers.c: readers; bench_cost.c: what a run cost the nodes. A kind opens what it needs,
  * runs the loop phase by phase (bench_run) and fills the fields of the result. */
 #ifndef SLUICE_BENCH_H
 #define SLUICE_BENCH_H
@@ -63,6 +63,7 @@ struct bench {
     uint64_t counted, counted_bytes, start_ns, end_ns;
     struct histogram *latency;
     bool tells_ack;         /* the load's own latencies are told beside */
+    bool no_cost;           /* it is not about records: what one costs is not told */
     json_t *more;           /* fields of the kind's own, or NULL */
 };
 
@@ -81,7 +82,11 @@ struct bench {
     {"consumers", "N", "connections to read over (default 1)"}, {"fan-out", NULL, "every consumer reads the whole stream instead of a part of its shards"}
 
 struct bench_defaults { const char *test; uint64_t records, depth; };
-/* Reads the options, opens the client, makes the stream if need be. 0 or the exit status. */
+/* Reads the options. 0 or the exit status. */
+int bench_options(struct bench *b, struct cli *c, const struct bench_defaults *d);
+/* Makes ready what a run needs, after the options: histograms, the line of progress. The loop is open. */
+void bench_begin(struct bench *b);
+/* Both, and between them opens the client and makes the stream if need be. 0 or the exit status. */
 int bench_open(struct bench *b, struct cli *c, const struct bench_defaults *d);
 /* Runs the loop until bench_stop(). */
 void bench_run(struct bench *b);
@@ -93,11 +98,23 @@ int bench_close(struct bench *b);
 /* The time, read once per turn of the loop. */
 uint64_t bench_clock(struct bench *b);
 void bench_error(struct bench *b, int code, const char *message);
+/* Counts n errors; the first one's text is told at the end. */
+void bench_errors(struct bench *b, uint64_t n, const char *text);
 /* Prints ,"curve":[[share, ms], ...] of a distribution. */
 void bench_print_curve(const struct histogram *h);
 
 /* ---- bench_load.c ---- */
 
+/* Fills the pool that record data are cut out of; record i's begin at bench_load_data(). */
+void bench_load_pool(struct bench *b);
+uint8_t *bench_load_data(const struct bench *b, uint64_t i);
+enum { BENCH_KEY = 16 };
+/* The partition key of record i: keys are even over all hash keys, and differ from run to run. */
+void bench_load_key(const struct bench *b, uint64_t i, char key[BENCH_KEY]);
+/* When record i is meant to be sent: at its place in the rate, or now. */
+uint64_t bench_load_intended(const struct bench_load *l, uint64_t i, uint64_t now);
+/* How many records may have been sent by now. When the time is over, those that were: no more follow. */
+uint64_t bench_load_due(struct bench_load *l, uint64_t now);
 /* Opens the producers and waits for them. 0 or the exit status. */
 int bench_load_open(struct bench *b);
 /* Starts to put this many records; b->load counts from zero. Ends by itself. */
@@ -122,6 +139,11 @@ struct bench_reading { struct bench_reader *readers; size_t n; struct sluice_cli
 /* from NULL: where each shard ends now. pattern: the callbacks of all readers. 0 or the exit status. */
 int bench_readers_open(struct bench *b, struct bench_reading *g, const struct sluice_position *from, bool follow, const struct bench_reader *pattern);
 void bench_readers_close(struct bench *b, struct bench_reading *g);
+
+/* ---- bench_kinesis.c ---- */
+
+/* sluice bench put --kinesis. Returns the exit status. */
+int bench_kinesis(struct cli *c);
 
 /* ---- bench_cost.c ---- */
 

@@ -5,8 +5,9 @@
 
 enum { POOL_BYTES = 4 << 20, PACER_NS = 200000 };
 
-static void pool_fill(struct bench *b)
+void bench_load_pool(struct bench *b)
 {
+    b->key_seed = env_random_u64(b->cli->env);
     b->pool_size = POOL_BYTES + b->record_size;
     b->pool = xmalloc(b->pool_size);
     if (!b->compressible) {
@@ -23,6 +24,29 @@ static void pool_fill(struct bench *b)
         memcpy(b->pool + n, text, part);
         n += part;
     }
+}
+
+uint8_t *bench_load_data(const struct bench *b, uint64_t i) { return b->pool + (i * 4099) % POOL_BYTES; }
+
+void bench_load_key(const struct bench *b, uint64_t i, char key[BENCH_KEY])
+{
+    uint64_t x = b->key_seed + i * 0x9e3779b97f4a7c15ull;
+    for (int k = 0; k < BENCH_KEY; k++) {
+        key[k] = "0123456789abcdef"[x >> (4 * k) & 15];
+    }
+}
+
+uint64_t bench_load_intended(const struct bench_load *l, uint64_t i, uint64_t now)
+{
+    return l->rate == 0 ? now : l->start_ns + (uint64_t)((double)i * 1e9 / (double)l->rate);
+}
+
+uint64_t bench_load_due(struct bench_load *l, uint64_t now)
+{
+    if (l->deadline_ns != 0 && now >= l->deadline_ns) {
+        l->records = min_u64(l->records, l->sent);
+    }
+    return l->rate == 0 ? l->records : min_u64(l->records, (uint64_t)((double)(now - l->start_ns) * (double)l->rate / 1e9) + 1);
 }
 
 static void fill(struct bench *b);
@@ -62,12 +86,9 @@ static bool put_one(struct bench *b, struct bench_producer *p, uint64_t intended
 {
     struct bench_load *l = &b->load;
     uint64_t i = l->sent;
-    char key[16];
-    uint64_t x = b->key_seed + i * 0x9e3779b97f4a7c15ull;
-    for (int k = 0; k < 16; k++) {
-        key[k] = "0123456789abcdef"[x >> (4 * k) & 15];
-    }
-    uint8_t *data = b->pool + (i * 4099) % POOL_BYTES;
+    char key[BENCH_KEY];
+    bench_load_key(b, i, key);
+    uint8_t *data = bench_load_data(b, i);
     if (l->stamped) { /* copied by the put, so the pool may be written over */
         put_u64(data, intended);
         put_u64(data + 8, i);
@@ -107,16 +128,13 @@ static void fill(struct bench *b)
 {
     struct bench_load *l = &b->load;
     uint64_t now = env_clock_ns(b->cli->env);
-    if (l->deadline_ns != 0 && now >= l->deadline_ns && l->sent < l->records) {
-        l->records = l->sent;
-        if (l->completed == l->records) {
-            l->completed_all(b);
-        }
+    bool more = l->sent < l->records;
+    uint64_t due = bench_load_due(l, now);
+    if (more && l->completed == l->records) { /* the time is over */
+        l->completed_all(b);
     }
-    uint64_t due = l->rate == 0 ? l->records : (uint64_t)((double)(now - l->start_ns) * (double)l->rate / 1e9) + 1;
-    for (struct bench_producer *p; l->sent < l->records && l->sent < due && (p = next_producer(l)) != NULL;) {
-        uint64_t intended = l->rate == 0 ? now : l->start_ns + (uint64_t)((double)l->sent * 1e9 / (double)l->rate);
-        put_one(b, p, intended);
+    for (struct bench_producer *p; l->sent < due && (p = next_producer(l)) != NULL;) {
+        put_one(b, p, bench_load_intended(l, l->sent, now));
     }
 }
 
@@ -126,7 +144,7 @@ static void pace(struct env_timer *t)
     struct bench_load *l = &b->load;
     fill(b);
     if (l->sent < l->records) {
-        uint64_t next = l->start_ns + (uint64_t)((double)l->sent * 1e9 / (double)l->rate), now = env_clock_ns(b->cli->env);
+        uint64_t now = env_clock_ns(b->cli->env), next = bench_load_intended(l, l->sent, now);
         env_timer_start_ns(t, next > now ? max_u64(next - now, 1000) : PACER_NS);
     }
 }
@@ -156,8 +174,7 @@ static void writable(struct sluice_producer *producer, void *user)
 int bench_load_open(struct bench *b)
 {
     struct bench_load *l = &b->load;
-    b->key_seed = env_random_u64(b->cli->env);
-    pool_fill(b);
+    bench_load_pool(b);
     l->producers = xcalloc(l->n_producers, sizeof *l->producers);
     for (unsigned i = 0; i < l->n_producers; i++) {
         struct bench_producer *p = &l->producers[i];

@@ -1,4 +1,4 @@
-/* sluice bench put|latency: how fast records are acknowledged. */
+/* sluice bench put|latency: how fast records are acknowledged. With --kinesis: bench_kinesis.c. */
 #include "client/cli/bench.h"
 
 static int run_load(struct cli *c, const struct bench_defaults *d)
@@ -24,6 +24,15 @@ static int run_load(struct cli *c, const struct bench_defaults *d)
 
 static int put(struct cli *c)
 {
+    if (cli_value(c, "kinesis") != NULL) {
+        return bench_kinesis(c);
+    }
+    static const char *const only[] = {"cbor", "connections", "batch", "ca"};
+    for (size_t i = 0; i < ARRAY_LEN(only); i++) {
+        if (cli_value(c, only[i]) != NULL) {
+            return cli_usage(c, "--%s is for --kinesis", only[i]);
+        }
+    }
     return run_load(c, &(struct bench_defaults){.test = "put", .records = 200000, .depth = 4096});
 }
 
@@ -34,7 +43,13 @@ static int latency(struct cli *c)
 }
 
 const struct cli_command cli_bench_put = {
-    "bench", "put", "", 0, 0, "Measure how fast records are acknowledged. Ends with one JSON line.", {BENCH_OPTIONS_COMMON, BENCH_OPTIONS_LOAD}, put};
+    "bench", "put", "", 0, 0, "Measure how fast records are acknowledged. Ends with one JSON line.", 
+    {BENCH_OPTIONS_COMMON, BENCH_OPTIONS_LOAD, {"kinesis", "URL,...", "through the Kinesis API at these URLs (http://HOST:PORT or https://...), by PutRecords"},
+     {"cbor", NULL, "with --kinesis: CBOR instead of JSON"},
+     {"connections", "N", "with --kinesis: each with one request at a time (default 1)"},
+     {"batch", "N", "with --kinesis: records per request (default 500, or what makes 5 MiB)"},
+     {"ca", "FILE", "with --kinesis: trusted authorities for https, PEM (default: $AWS_CA_BUNDLE, or the system's)"}},
+    put};
 const struct cli_command cli_bench_latency = {
     "bench", "latency", "", 0, 0,
     "Measure how long one record at a time, or with --rate each of a steady flow, takes to be acknowledged. Ends with one JSON line.",

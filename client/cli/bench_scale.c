@@ -171,7 +171,7 @@ static int scale(struct cli *c)
 {
     struct scale s = {0};
     struct bench *b = &s.b;
-    *b = (struct bench){.cli = c, .test = "scale", .stream = cli_value(c, "stream") != NULL ? cli_value(c, "stream") : "bench-scale", .record_size = 1};
+    *b = (struct bench){.cli = c, .test = "scale", .stream = cli_value(c, "stream") != NULL ? cli_value(c, "stream") : "bench-scale", .record_size = 1, .no_cost = true};
     if (!cli_number(c, "shards", 1000, 1, 10000, &b->shards) || !cli_number(c, "seconds", 5, 1, 3600, &s.idle_s)) {
         return CLI_USAGE;
     }

@@ -39,6 +39,7 @@ struct cli {
     const char *words[CLI_WORDS_MAX];
     unsigned n_words;
     const char *endpoints;
+    const char *access_key, *secret_key, *region, *authorities; /* of the AWS variables of the environment, or NULL */
     bool json;
     struct env *env;
     struct sluice_client *client;

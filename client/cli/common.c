@@ -184,6 +184,7 @@ int cli_describe(struct cli *c, const char *stream, Sluice__StreamReply **reply)
     Sluice__StreamDescribe m = SLUICE__STREAM_DESCRIBE__INIT;
     m.name = (char *)(uintptr_t)stream;
     int status = cli_request(c, FRAME_STREAM_DESCRIBE, &m.base, NULL, reply);
+    sluice_assert(status != 0 || *reply != NULL);
     if (status == 0 && (*reply)->stream == NULL) {
         cli_free(*reply);
         return cli_error("the node's answer names no stream");
@@ -283,13 +284,14 @@ int cli_reshard(struct cli *c, const Sluice__StreamReshard *m, bool no_wait, Slu
 {
     /* ACTIVE and as before: undone, or told by a node whose map is older; the nodes are asked in turn, so only the former lasts. */
     enum { POLL_MS = 30, UNDONE_POLLS = 50, WAIT_MS = 600000 };
-    Sluice__StreamReply *reply;
+    Sluice__StreamReply *reply = NULL;
     int status = cli_request(c, FRAME_STREAM_RESHARD, &m->base, NULL, &reply);
     if (status != CLI_DONE) {
         return status;
     }
     unsigned as_before = 0;
     uint64_t end = env_clock_ns(c->env) + WAIT_MS * 1000000ull;
+    sluice_assert(reply != NULL);
     while (!no_wait && !reshard_over(reply->stream, m)) {
         as_before = reply->stream->status == SLUICE__STREAM_INFO__STATUS__ACTIVE ? as_before + 1 : 0;
         cli_free(reply);
@@ -300,10 +302,12 @@ int cli_reshard(struct cli *c, const Sluice__StreamReshard *m, bool no_wait, Slu
             return cli_error("it goes on, but is not over after %d s: see 'sluice cluster status'", WAIT_MS / 1000);
         }
         cli_sleep(c, POLL_MS);
+        reply = NULL;
         status = cli_describe(c, m->name, &reply);
         if (status != CLI_DONE) {
             return status;
         }
+        sluice_assert(reply != NULL);
     }
     *out = reply;
     return CLI_DONE;

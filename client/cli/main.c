@@ -248,9 +248,17 @@ static int help(char **words, int n)
     return any ? CLI_DONE : cli_usage(&(struct cli){0}, "no command '%s'", words[0]);
 }
 
+/* A variable that is there but empty is taken for absent. */
+static const char *variable(const char *name, const char *or_name)
+{
+    const char *text = getenv(name);
+    return text != NULL && text[0] != '\0' ? text : or_name != NULL ? variable(or_name, NULL) : NULL;
+}
+
 int main(int argc, char **argv)
 {
-    struct cli c = {.endpoints = getenv("SLUICE_ENDPOINTS")};
+    struct cli c = {.endpoints = getenv("SLUICE_ENDPOINTS"), .access_key = variable("AWS_ACCESS_KEY_ID", NULL), .secret_key = variable("AWS_SECRET_ACCESS_KEY", NULL),
+                    .region = variable("AWS_REGION", "AWS_DEFAULT_REGION"), .authorities = variable("AWS_CA_BUNDLE", NULL)};
     signal(SIGPIPE, SIG_IGN); /* a broken pipe is an error of the write that meets it */
     char *words[CLI_WORDS_MAX + 3];
     int n_words = 0;

@@ -170,7 +170,7 @@ static int update(struct cli *c)
         status = cli_reshard(c, &to, cli_flag(c, "no-wait"), &reply);
     }
     if (status == 0) {
-        if (c->json && reply->stream != NULL) {
+        if (c->json && reply != NULL && reply->stream != NULL) {
             cli_print_json(stream_json(reply->stream));
         } else if (!c->json) {
             fprintf(stderr, "updated %s\n", c->words[0]);

@@ -203,9 +203,11 @@ void request_gone(struct request *r)
         ended(r);
         s->counters.gone_total++;
         s->o.callbacks.gone(&r->pub);
+        sluice_assert(r->refs > 1); /* the owner's and the connection's */
         request_unref(r);
+    } else {
+        r->state = REQUEST_ENDED;
     }
-    r->state = REQUEST_ENDED;
     request_unref(r);
 }
 

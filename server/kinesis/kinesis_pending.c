@@ -3,13 +3,7 @@
 
 #define PENDING(name) \
     void kinesis_##name(struct call *c) { call_error_text(c, AWS_E_InternalFailure, "not built yet"); }
-PENDING(GetRecords)
-PENDING(GetShardIterator)
-PENDING(PutRecord)
-PENDING(PutRecords)
 PENDING(SubscribeToShard)
 
 void kinesis_subscribers_map(struct kinesis *k) { (void)k; }
 void kinesis_subscribers_close(struct kinesis *k) { (void)k; }
-void kinesis_producers_map(struct kinesis *k) { (void)k; }
-void kinesis_producers_close(struct kinesis *k) { (void)k; }

@@ -70,6 +70,7 @@ struct fake {
     bool exists;
     uint32_t n_lanes;   /* of each node: connections go to them in turn, shards by number; 0: not told */
     bool first_lane_only; /* it gets all connections */
+    bool damage;        /* one byte of what is fetched is changed, until it is switched off */
     bool hide_leader;   /* NOT_LEADER without a hint, and no leader in maps */
     uint64_t clock_ms;
     uint64_t map_version;
@@ -265,6 +266,9 @@ static inline bool fake_fetch_answer(struct fake_conn *c, unsigned i, bool final
         len += s->batches[b].len;
         at = first + count;
     }
+    if (c->node->fake->damage && len > 0) {
+        out[len - 1] ^= 1;
+    }
     Sluice__FetchReply r = SLUICE__FETCH_REPLY__INIT;
     r.next_offset = at;
     r.first_offset = s->horizon;
@@ -289,13 +293,16 @@ static inline void fake_fetch(struct fake_conn *c, const struct frame *f)
         i++;
     }
     assert_true(i < ARRAY_LEN(c->polls));
-    if (fake_shard(c->node->fake, m->shard) == NULL) {
+    struct fake_shard *s = fake_shard(c->node->fake, m->shard);
+    if (s == NULL) {
         fake_error(c, f->correlation, SLUICE_E_NOT_FOUND, 0);
+    } else if (m->shared && s->leader != c->node->id) {
+        fake_error(c, f->correlation, SLUICE_E_NOT_LEADER, c->node->fake->hide_leader ? 0 : s->leader);
     } else {
         c->polls[i].waiting = true;
         c->polls[i].correlation = f->correlation;
         c->polls[i].shard = m->shard;
-        c->polls[i].offset = m->offset;
+        c->polls[i].offset = m->from_horizon && m->offset < s->horizon ? s->horizon : m->offset;
         c->polls[i].max_bytes = m->max_bytes;
         c->polls[i].until_ns = env_now_ns(c->node->fake->env) + m->wait_ms * 1000000ull;
         fake_fetch_answer(c, i, m->wait_ms == 0);
@@ -612,6 +619,29 @@ static inline void fake_close(struct fake *f)
         }
     }
     free(f);
+}
+
+/* Batches of records whose data are their offsets. */
+static inline void fake_fill(struct fake *f, uint32_t shard, unsigned batches, unsigned per_batch)
+{
+    struct batch_builder b;
+    batch_builder_init(&b);
+    uint64_t n = f->shards[shard].end;
+    for (unsigned i = 0; i < batches; i++) {
+        for (unsigned j = 0; j < per_batch; j++) {
+            char text[32];
+            int len = snprintf(text, sizeof text, "%llu", (unsigned long long)n++);
+            struct hash128 hash = f->shards[shard].first;
+            assert_int_equal(batch_builder_add(&b, "k", 1, text, (size_t)len, &hash, true), 0);
+        }
+        const struct batch_identity id = {.stream_id = f->stream_id, .shard = shard};
+        void *data;
+        size_t len;
+        assert_int_equal(batch_builder_finish(&b, &id, true, &data, &len), 0);
+        fake_append(f, &f->shards[shard], data, len, per_batch);
+        free(data);
+    }
+    batch_builder_deinit(&b);
 }
 
 /* Every record of a shard in order. */

@@ -13,28 +13,6 @@ struct reading {
     char sequence[SEQNO_TEXT_MAX];
 };
 
-static void fill(struct fake *f, uint32_t shard, unsigned batches, unsigned per_batch)
-{
-    struct batch_builder b;
-    batch_builder_init(&b);
-    uint64_t n = f->shards[shard].end;
-    for (unsigned i = 0; i < batches; i++) {
-        for (unsigned j = 0; j < per_batch; j++) {
-            char text[32];
-            int len = snprintf(text, sizeof text, "%llu", (unsigned long long)n++);
-            struct hash128 hash = f->shards[shard].first;
-            assert_int_equal(batch_builder_add(&b, "k", 1, text, (size_t)len, &hash, true), 0);
-        }
-        const struct batch_identity id = {.stream_id = f->stream_id, .shard = shard};
-        void *data;
-        size_t len;
-        assert_int_equal(batch_builder_finish(&b, &id, true, &data, &len), 0);
-        fake_append(f, &f->shards[shard], data, len, per_batch);
-        free(data);
-    }
-    batch_builder_deinit(&b);
-}
-
 static void records(struct sluice_reader *r, const struct sluice_records *batch, void *user)
 {
     struct reading *g = user;
@@ -106,7 +84,7 @@ static void test_reads_all_to_the_present_end(void **state)
 {
     (void)state;
     struct fake *f = fake_open(1);
-    fill(f, 0, 300, 7);
+    fake_fill(f, 0, 300, 7);
     struct reading *g = reading_open(f, NULL, (struct sluice_reader_options){.no_follow = true, .max_bytes = 1000});
     assert_false(fake_run(f, 5000));
     assert_true(g->ended);
@@ -121,14 +99,14 @@ static void test_follows_and_tells_when_caught_up(void **state)
 {
     (void)state;
     struct fake *f = fake_open(1);
-    fill(f, 0, 10, 3);
+    fake_fill(f, 0, 10, 3);
     struct reading *g = reading_open(f, NULL, (struct sluice_reader_options){.wait_ms = 100});
     g->stop_after = 30;
     assert_false(fake_run(f, 3000));
     assert_true(fake_run(f, 50));
     assert_int_equal(g->caught_up, 1);
     g->stop_after = 36;
-    fill(f, 0, 2, 3);
+    fake_fill(f, 0, 2, 3);
     assert_false(fake_run(f, 3000));
     assert_true(fake_run(f, 250)); /* empty long polls come and go */
     assert_int_equal(g->delivered, 36);
@@ -147,7 +125,7 @@ static void test_an_empty_shard_is_caught_up_at_once(void **state)
     assert_int_equal(g->caught_up, 1);
     assert_true(f->nodes[0].fetches <= 2); /* and asking goes on with waiting */
     g->stop_after = 3;
-    fill(f, 0, 1, 3);
+    fake_fill(f, 0, 1, 3);
     assert_false(fake_run(f, 3000));
     reading_close(g);
 }
@@ -156,7 +134,7 @@ static void test_starts_at_a_sequence_number_and_at_the_end(void **state)
 {
     (void)state;
     struct fake *f = fake_open(1);
-    fill(f, 0, 10, 10);
+    fake_fill(f, 0, 10, 10);
     char text[SEQNO_TEXT_MAX];
     const struct seqno q = {.shard_created_s = 1000, .shard = 0, .offset = 37, .time_s = 1700000000};
     seqno_format(&q, text);
@@ -168,7 +146,7 @@ static void test_starts_at_a_sequence_number_and_at_the_end(void **state)
     reading_close(g);
 
     f = fake_open(1);
-    fill(f, 0, 10, 10);
+    fake_fill(f, 0, 10, 10);
     const struct sluice_position latest = {.kind = SLUICE_LATEST};
     g = reading_open(f, &latest, (struct sluice_reader_options){.no_follow = true});
     g->next = 100;
@@ -182,7 +160,7 @@ static void test_a_gap_is_an_error_and_not_skipped(void **state)
 {
     (void)state;
     struct fake *f = fake_open(1);
-    fill(f, 0, 20, 5);
+    fake_fill(f, 0, 20, 5);
     f->shards[0].gap_at = 50;
     struct reading *g = reading_open(f, NULL, (struct sluice_reader_options){.no_follow = true, .max_bytes = 100});
     assert_false(fake_run(f, 10000));
@@ -195,7 +173,7 @@ static void test_a_damaged_batch_is_not_delivered(void **state)
 {
     (void)state;
     struct fake *f = fake_open(1);
-    fill(f, 0, 20, 5);
+    fake_fill(f, 0, 20, 5);
     f->shards[0].batches[7].data[BATCH_HEADER_SIZE + 3] ^= 4;
     struct reading *g = reading_open(f, NULL, (struct sluice_reader_options){.no_follow = true, .max_bytes = 100});
     assert_false(fake_run(f, 10000));
@@ -208,7 +186,7 @@ static void test_trimmed_position_is_told(void **state)
 {
     (void)state;
     struct fake *f = fake_open(1);
-    fill(f, 0, 20, 5);
+    fake_fill(f, 0, 20, 5);
     f->shards[0].horizon = 50;
     const struct sluice_position at = {.kind = SLUICE_AT_OFFSET, .offset = 20};
     struct reading *g = reading_open(f, &at, (struct sluice_reader_options){.no_follow = true});
@@ -223,20 +201,20 @@ static void test_goes_on_after_the_leader_dies(void **state)
 {
     (void)state;
     struct fake *f = fake_open(1);
-    fill(f, 0, 10, 10);
+    fake_fill(f, 0, 10, 10);
     struct reading *g = reading_open(f, NULL, (struct sluice_reader_options){.wait_ms = 60000});
     g->stop_after = 100;
     assert_false(fake_run(f, 3000));
     fake_node_kill(&f->nodes[0]);
     fake_lead(f, 0, 3);
-    fill(f, 0, 10, 10);
+    fake_fill(f, 0, 10, 10);
     g->stop_after = 200;
     assert_false(fake_run(f, 3000));
     fake_node_pause(&f->nodes[1], true); /* one that is silent, and long polls notice it by pings */
     fake_node_pause(&f->nodes[2], true);
     fake_node_start(&f->nodes[0]);
     fake_lead(f, 0, 1);
-    fill(f, 0, 10, 10);
+    fake_fill(f, 0, 10, 10);
     g->stop_after = 300;
     assert_false(fake_run(f, 6000));
     assert_int_equal(g->delivered, 300);
@@ -247,7 +225,7 @@ static void test_pausing_holds_records_back(void **state)
 {
     (void)state;
     struct fake *f = fake_open(1);
-    fill(f, 0, 100, 10);
+    fake_fill(f, 0, 100, 10);
     struct reading *g = reading_open(f, NULL, (struct sluice_reader_options){.no_follow = true, .max_bytes = 2000});
     g->pause_every = 100;
     unsigned pauses = 0;
@@ -270,7 +248,7 @@ static void test_the_end_of_a_closed_shard(void **state)
 {
     (void)state;
     struct fake *f = fake_open(1);
-    fill(f, 0, 10, 10);
+    fake_fill(f, 0, 10, 10);
     f->shards[0].open = false;
     f->shards[0].n_children = 2;
     f->shards[0].children[0] = 1;

@@ -236,7 +236,7 @@ static void load_of_h2(void **state)
         "h2load -n 3000 -c 20 -m 50 http://127.0.0.1:$PORT/echo?h2c 2>&1",
         "h2load -n 1500 -c 10 -m 50 https://127.0.0.1:$PORT/echo?h2 2>&1",
         "h2load -n 1500 -c 10 --h1 https://127.0.0.1:$PORT/echo?h1 2>&1",
-        "h2load -n 40 -c 2 -m 10 http://127.0.0.1:$PORT/big 2>&1",
+        "h2load -n 40 -c 2 -m 5 http://127.0.0.1:$PORT/big 2>&1" /* those asked for and those not yet given back fit into the memory budget */,
     };
     static const char *want[] = {"3000 succeeded, 0 failed", "1500 succeeded, 0 failed", "1500 succeeded, 0 failed", "40 succeeded, 0 failed"};
     for (unsigned i = 0; i < ARRAY_LEN(commands); i++) {
@@ -266,14 +266,18 @@ static void large_answers_are_not_copied(void **state)
         static const char ask[] = "GET /big HTTP/1.1\r\nHost: a\r\n\r\n";
         assert_int_equal(write(fds[i], ask, sizeof ask - 1), sizeof ask - 1);
     }
-    run_ms_uv(&r, 100);
+    for (unsigned i = 0; i < 100 && r.app.taken < 20; i++) {
+        run_ms_uv(&r, 100);
+    }
     assert_int_equal(r.app.taken, 20);
     assert_true(mallinfo2().uordblks + mallinfo2().hblkhd < before + (1 << 20));
     assert_true(http_server_counters(r.app.server)->memory_bytes == 20u * BIG_BYTES);
     for (unsigned i = 0; i < 20; i++) {
         close(fds[i]);
     }
-    run_ms_uv(&r, 100);
+    for (unsigned i = 0; i < 100 && r.app.released < 20; i++) {
+        run_ms_uv(&r, 100);
+    }
     assert_int_equal(r.app.released, 20);
     finish(&r);
 }
