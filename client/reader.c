@@ -14,7 +14,7 @@ enum {
     MAX_BYTES_DEFAULT = 1 << 20, WAIT_MS_DEFAULT = 5000, WAIT_MS_MAX = 60000,
     PAUSE_MIN_MS = 5, PAUSE_BASE_MS = 20, PAUSE_CAP_MS = 200,
     DAMAGE_MAX = 8, /* answers with damage in a row, over all replicas, before the reader gives up */
-    MAP_TRIES = 20  /* maps without the shard; each is another node's or 50 ms newer */
+    MAP_TRIES = 200 /* maps without the shard; each is another node's or 50 ms newer. A child is known from its parent, while nodes without a controller may lag for seconds */
 };
 
 enum reader_state { READER_MAP, READER_END, READER_POSITION, READER_FETCH, READER_ENDED };

@@ -14,7 +14,7 @@ enum {
     CREDIT_DEFAULT = 1 << 20, HEARTBEAT_DEFAULT_MS = 5000,
     PAUSE_MIN_MS = 5, PAUSE_BASE_MS = 20, PAUSE_CAP_MS = 200,
     DAMAGE_MAX = 8,     /* pushes with damage in a row */
-    MAP_TRIES = 20,     /* maps without the shard, each is another node's or 50 ms newer */
+    MAP_TRIES = 200,    /* maps without the shard, each is another node's or 50 ms newer */
     NOT_FOUND_TRIES = 8 /* nodes that do not know the stream, the shard or the consumer: their maps may be old */
 };
 
