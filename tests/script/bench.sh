@@ -53,6 +53,19 @@ runs 2 "$sluice" top --sort colour
 runs 0 "$sluice" bench put --records 10 --stream a --admin 127.0.0.1:9
 is "without metrics the rest is told" "$form and (has(\"server_cpu_s\") | not)"
 
+# ---- through the Kinesis API ----
+url=http://127.0.0.1:$((${admin##*:} + 1))
+for format in json cbor; do
+    runs 0 "$sluice" bench put --kinesis "$url" $([ $format = json ] || echo --cbor) --records 3210 --connections 3 --warmup 100 --shards 2 --stream k-$format --admin "$admin"
+    is "kinesis, $format" "$form and $cost and .records == 3210 and .bytes == 3287040 and .shards == 2 and .kinesis == \"$format\" and .requests >= 7 and .throttled == 0"
+    runs 0 "$sluice" bench read --records 3310 --stream k-$format
+    is "what was put can be read" "$form and .records == 3310"
+    runs 0 "$sluice" -o json shard list k-$format
+    is "and lies evenly on the shards" 'map(.next - .first) | add == 3310 and min > 1000'
+done
+runs 0 "$sluice" bench put --kinesis "$url" --records 1000 --rate 2000 --stream k-json --curve
+is "kinesis, at a rate" "$form and .records == 1000 and .seconds >= 0.4 and .rate == 2000"
+
 # ---- top ----
 "$sluice" bench e2e --records 14000 --rate 4000 --stream a >/dev/null 2>&1 &
 load=$!
