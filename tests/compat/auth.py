@@ -6,7 +6,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from harness import check, equal, matches, run, until
-from wire import CBOR, JSON, call, credentials, endpoint, endpoints, exchange, good, region, signed
+from wire import CBOR, JSON, call, credentials, endpoints, exchange, good, region, signed
 
 # Of another account, as the file of keys says (auth.sh).
 other = Credentials("AKOTHERACCOUNT", "another/secret+key")
@@ -35,14 +35,17 @@ def accepted():
 
 
 def altered():
+    node = endpoints[0]
+    control = signed("CreateStream", b'{"StreamName":"made","ShardCount":1}', url=node)
+    equal("unaltered it is done", exchange("POST", control[0], b'{"StreamName":"made","ShardCount":1}', control[1], node).status, 200)
     body = b'{"StreamName":"stolen","ShardCount":1}'
 
     def refused(what, wanted, path, headers, body=body, words="."):
-        answer = exchange("POST", path, body, headers)
+        answer = exchange("POST", path, body, headers, node)
         check("%s is refused" % what, answer.status == 400 and answer.type == wanted, answer)
         matches("%s: words" % what, answer.message, words)
 
-    path, good_headers = signed("CreateStream", body)
+    path, good_headers = signed("CreateStream", body, url=node)
     refused("another body", "InvalidSignatureException", path, good_headers, body.replace(b"stolen", b"st0len"), "^The request signature we calculated does not match the signature you provided")
     refused("another operation", "InvalidSignatureException", path, {**good_headers, "X-Amz-Target": "Kinesis_20131202.DeleteStream"})
     signature = good_headers["Authorization"]
@@ -58,19 +61,19 @@ def altered():
         for presign in (False, True):
             answer = call("CreateStream", body, keys=keys, presign=presign)
             check("%s is refused in a %s" % (what, "query" if presign else "header"), answer.status == 400 and answer.type == wanted, answer)
-    path, headers = signed("CreateStream", body, presign=True)
+    path, headers = signed("CreateStream", body, presign=True, url=node)
     refused("a query with another signature", "InvalidSignatureException", path[:-1] + ("0" if path[-1] != "0" else "1"), headers)
     for scope, words in (("dynamodb", "correct service"), ("kinesis", "Credential should be scoped to a valid region")):
-        request = AWSRequest("POST", endpoint() + "/", data=body, headers={"X-Amz-Target": "Kinesis_20131202.CreateStream", "Content-Type": JSON})
+        request = AWSRequest("POST", endpoints[0] + "/", data=body, headers={"X-Amz-Target": "Kinesis_20131202.CreateStream", "Content-Type": JSON})
         SigV4Auth(credentials, scope, "eu-north-9" if scope == "kinesis" else region).add_auth(request)
         refused("a signature for %s" % words, "InvalidSignatureException", "/", dict(request.headers.items()), words=words)
 
 
 def old():
     for shift, wanted, words in ((0, 200, None), (-240, 200, None), (-900, 400, "^Signature expired: "), (900, 400, "^Signature not yet current: ")):
-        request = AWSRequest("POST", endpoint() + "/", data=b"{}", headers={"X-Amz-Target": "Kinesis_20131202.ListStreams", "Content-Type": JSON})
+        request = AWSRequest("POST", endpoints[0] + "/", data=b"{}", headers={"X-Amz-Target": "Kinesis_20131202.ListStreams", "Content-Type": JSON})
         Shifted(shift, credentials, "kinesis", region).add_auth(request)
-        answer = exchange("POST", "/", b"{}", dict(request.headers.items()))
+        answer = exchange("POST", "/", b"{}", dict(request.headers.items()), endpoints[0])
         equal("a signature %d s off" % shift, answer.status, wanted)
         if words:
             matches("is told", answer.message, words)

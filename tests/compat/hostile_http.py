@@ -54,9 +54,9 @@ class Others(threading.Thread):
             try:
                 began = time.monotonic()
                 put = call("PutRecord", {"StreamName": "victim", "Data": b"%d" % n, "PartitionKey": "k"}, url=url)
-                at = call("GetShardIterator", {"StreamName": "victim", "ShardId": S0, "ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": put.value.get("SequenceNumber", "0")}, url=url)
-                got = call("GetRecords", {"ShardIterator": at.value.get("ShardIterator", "x")}, url=url)
-                if not got.value.get("Records"):
+                at = call("GetShardIterator", {"StreamName": "victim", "ShardId": S0, "ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": (put.value or {}).get("SequenceNumber", "0")}, url=url)
+                got = call("GetRecords", {"ShardIterator": (at.value or {}).get("ShardIterator", "x")}, url=url)
+                if not (got.value or {}).get("Records"):
                     self.failed.append("%s: %r %r %r" % (url, put, at, got))
                 self.slowest = max(self.slowest, time.monotonic() - began)
                 self.done += 1

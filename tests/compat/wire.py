@@ -2,6 +2,7 @@
 
 For what the SDKs don't let through: operations that Debian's boto3 doesn't know yet, odd inputs, CBOR, odd HTTP. Requests go to the nodes in turn."""
 import base64
+import hashlib
 import http.client
 import itertools
 import json
@@ -66,11 +67,22 @@ def encode(input, kind):
     return json.dumps(input, default=lambda b: base64.b64encode(b).decode()).encode()
 
 
+class InQuery(SigV4QueryAuth):
+    """Signs in the query with the body where it is: botocore's own would move it there."""
+
+    def __init__(self, body, *rest):
+        super().__init__(*rest)
+        self.hash = hashlib.sha256(body).hexdigest()
+
+    def payload(self, request):
+        return self.hash
+
+
 def signed(operation, body, kind=JSON, url=None, keys=None, presign=False, headers=None):
     """(path, headers) of a signed request."""
     url = url or endpoint()
-    request = AWSRequest("POST", url + "/", data=body, headers={"X-Amz-Target": "Kinesis_20131202." + operation, "Content-Type": kind, **(headers or {})})
-    (SigV4QueryAuth if presign else SigV4Auth)(keys or credentials, "kinesis", region).add_auth(request)
+    request = AWSRequest("POST", url + "/", data=None if presign else body, headers={"X-Amz-Target": "Kinesis_20131202." + operation, "Content-Type": kind, **(headers or {})})
+    (InQuery(body, keys or credentials, "kinesis", region) if presign else SigV4Auth(keys or credentials, "kinesis", region)).add_auth(request)
     where = urllib.parse.urlsplit(request.url)
     return where.path + ("?" + where.query if where.query else ""), dict(request.headers.items())
 
