@@ -153,8 +153,8 @@ unsigned kinesis_body_end(bool cbor, struct iovec *iov, unsigned n_iov)
     if (cbor) {
         return n_iov;
     }
-    static char suffix[] = "]}";
+    static const char suffix[] = "]}";
     iov[n_iov - 1].iov_len--;
-    iov[n_iov] = (struct iovec){suffix, 2};
+    iov[n_iov] = (struct iovec){(void *)(uintptr_t)suffix, 2};
     return n_iov + 1;
 }

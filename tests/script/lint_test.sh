@@ -5,9 +5,9 @@ repo=$(cd "$(dirname "$0")/../.." && pwd)
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 
-mkdir -p "$tree"/{proto,storage,raft,server/aws,server/http,client,tests,deploy,jepsen}
+mkdir -p "$tree"/{proto,storage,raft,server/aws,server/http,server/kinesis,client,tests,deploy,jepsen}
 cp -r "$repo/tests/lint" "$tree/tests/lint"
-for folder in . proto storage raft server server/aws server/http client tests deploy jepsen; do
+for folder in . proto storage raft server server/aws server/http server/kinesis client tests deploy jepsen; do
     echo 'A chapter.' >"$tree/$folder/README.md"
 done
 echo '# none' >"$tree/tests/lint/text.allow"

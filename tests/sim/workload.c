@@ -74,6 +74,23 @@ static struct sluice_client *connect_client(struct workload *l, struct env *env)
 
 static uint64_t keys(const struct workload *l) { return l->world->options.profile->keys != 0 ? l->world->options.profile->keys : 1000; }
 static uint64_t some_key(struct workload *l) { return 1 + env_random_below(l->producer_env, keys(l)); }
+static uint64_t key_within(const struct workload *l, const struct hash128 *first, const struct hash128 *last);
+
+/* Any key; after the last fault every other one is of a shard that has not taken a write since, as a shard may have but one key of a thousand. */
+static uint64_t wanted_key(struct workload *l)
+{
+    uint64_t key = some_key(l);
+    const struct map_stream *s = l->world->healed_at != 0 && key % 2 == 0 ? world_stream(l->world) : NULL;
+    for (unsigned i = 0; s != NULL && i < s->n_open; i++) {
+        const struct map_shard *m = s->open[(key / 2 + i) % s->n_open];
+        uint64_t within = l->last_ack[m->shard] < l->world->healed_at ? key_within(l, &m->first, &m->last) : 0;
+        if (within != 0) {
+            return within;
+        }
+    }
+    return key;
+}
+
 
 static int key_text(uint64_t key, char text[32]) { return snprintf(text, 32, "k%llu", (unsigned long long)key); }
 
@@ -111,7 +128,7 @@ static void put_one(struct producer *p)
     memset(data, (int)(value & 0xff), 4096);
     memcpy(data, &value, sizeof value);
     char key[32];
-    uint64_t number = some_key(l);
+    uint64_t number = wanted_key(l);
     int key_len = key_text(number, key);
     size_t len = 8 + env_random_below(l->producer_env, env_random_below(l->producer_env, 20) == 0 ? 4000 : 200);
     if (l->world->options.profile->record_bytes != 0) {
@@ -472,16 +489,22 @@ bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end) 
 uint64_t workload_read_to(const struct workload *l, uint32_t shard) { return l->readers[shard].next; }
 uint64_t workload_last_ack(const struct workload *l, uint32_t shard) { return l->last_ack[shard]; }
 
-bool workload_has_key(const struct workload *l, const struct hash128 *first, const struct hash128 *last)
+/* The first key of a range; 0: none. */
+static uint64_t key_within(const struct workload *l, const struct hash128 *first, const struct hash128 *last)
 {
     for (uint64_t key = 1; key <= keys(l); key++) {
         struct hash128 hash;
         hash_of_key(key, &hash);
         if (hash_compare(first, &hash) <= 0 && hash_compare(&hash, last) <= 0) {
-            return true;
+            return key;
         }
     }
-    return false;
+    return 0;
+}
+
+bool workload_has_key(const struct workload *l, const struct hash128 *first, const struct hash128 *last)
+{
+    return key_within(l, first, last) != 0;
 }
 
 void workload_told_children(struct workload *l, const struct map_stream *s)
