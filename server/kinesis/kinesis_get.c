@@ -107,11 +107,10 @@ static void get_fail(struct get *g, int code, const char *message)
 
 /* ---- records --------------------------------------------------------------------------------------------------------------- */
 
-static void write_record(struct get *g, const struct batch_record *r, uint64_t time_ms, uint64_t created_s)
+void kinesis_write_record(struct aws_writer *w, uint32_t shard, uint64_t created_s, uint64_t time_ms, const struct batch_record *r)
 {
-    struct aws_writer *w = &g->call->writer;
     char sequence[SEQNO_TEXT_MAX];
-    call_sequence(sequence, created_s, g->it.shard, r->offset, time_ms);
+    call_sequence(sequence, created_s, shard, r->offset, time_ms);
     aws_write_object(w);
     aws_member_write_text(w, "SequenceNumber", sequence);
     aws_member_write_time(w, "ApproximateArrivalTimestamp", (int64_t)time_ms);
@@ -120,6 +119,11 @@ static void write_record(struct get *g, const struct batch_record *r, uint64_t t
     aws_write_key(w, "PartitionKey");
     aws_write_text(w, (const char *)r->key, r->key_len);
     aws_write_object_end(w);
+}
+
+static void write_record(struct get *g, const struct batch_record *r, uint64_t time_ms, uint64_t created_s)
+{
+    kinesis_write_record(&g->call->writer, g->it.shard, created_s, time_ms, r);
     g->next = r->offset + 1;
     g->records++;
     g->bytes += r->key_len + r->data_len;
@@ -188,8 +192,7 @@ static void write_child(struct aws_writer *w, const struct map_shard *s)
     aws_write_object_end(w);
 }
 
-/* Does this lane's map know all children of a shard that ended? If it lags behind, the end is told with a later call: an end without children is taken for a deleted stream. */
-static bool children_known(const struct map_stream *s, const uint32_t *children, size_t n)
+bool kinesis_children_known(const struct map_stream *s, const uint32_t *children, size_t n)
 {
     bool any = false;
     for (size_t i = 0; i < n; i++) {
@@ -202,12 +205,25 @@ static bool children_known(const struct map_stream *s, const uint32_t *children,
     return any; /* children that are gone were expired themselves */
 }
 
+void kinesis_write_children(struct aws_writer *w, const struct map_stream *s, const uint32_t *children, size_t n)
+{
+    aws_write_key(w, "ChildShards");
+    aws_write_list(w);
+    for (size_t i = 0; i < n; i++) {
+        const struct map_shard *child = cluster_map_shard(s, children[i]);
+        if (child != NULL) {
+            write_child(w, child);
+        }
+    }
+    aws_write_list_end(w);
+}
+
 static void get_answer(struct get *g, const struct sluice_fetched *f)
 {
     struct call *c = g->call;
     struct aws_writer *w = &c->writer;
     const struct map_stream *s = cluster_map_stream_by_id(c->k->lane->map, g->it.stream);
-    bool ended = f->code == 0 && f->closed && g->next == f->next_offset && s != NULL && children_known(s, f->children, f->n_children);
+    bool ended = f->code == 0 && f->closed && g->next == f->next_offset && s != NULL && kinesis_children_known(s, f->children, f->n_children);
     char iterator[AWS_ITERATOR_SIZE];
     g->it.position = AWS_POSITION_OFFSET;
     g->it.at = g->next;
@@ -218,15 +234,7 @@ static void get_answer(struct get *g, const struct sluice_fetched *f)
     }
     aws_write_list_end(w);
     if (ended) {
-        aws_write_key(w, "ChildShards");
-        aws_write_list(w);
-        for (size_t i = 0; i < f->n_children; i++) {
-            const struct map_shard *child = cluster_map_shard(s, f->children[i]);
-            if (child != NULL) {
-                write_child(w, child);
-            }
-        }
-        aws_write_list_end(w);
+        kinesis_write_children(w, s, f->children, f->n_children);
     } else {
         aws_member_write_text(w, "NextShardIterator", iterator);
     }

@@ -38,7 +38,7 @@ struct kinesis {
     struct kinesis_producers *producers; /* kinesis_producers.c: a producer per stream that is written to; NULL: none yet */
     struct kinesis_keys *keys;           /* kinesis_keys.c: the configured access keys; NULL: any credentials are taken */
     struct kinesis_rates *rates;         /* kinesis_rates.c: control-plane rates; lane 0 has the buckets of the node */
-    struct kinesis_subscribers *subscribers; /* kinesis_subscribe.c */
+    struct subscriber *subscribers;      /* kinesis_subscribe.c: SubscribeToShard calls */
     uint64_t get_bytes;                  /* held by GetRecords calls that are not answered yet (kinesis_get.c) */
     struct aws_block_pool blocks;
     struct call *calls;

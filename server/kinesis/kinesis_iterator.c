@@ -130,6 +130,9 @@ static bool sequence_ok(struct iterate *g, const struct map_shard *shard, struct
         return false;
     }
     g->offset = q.offset;
+    if (q.time_s == 0) { /* of an event of SubscribeToShard without records: it stands before the record of that offset, which has a time */
+        g->from = AT_SEQUENCE_NUMBER;
+    }
     if (q.offset == SEQNO_OFFSET_MAX) { /* EndingSequenceNumber of a closed shard */
         if (g->from == AFTER_SEQUENCE_NUMBER) {
             call_error(g->call, AWS_E_InvalidArgumentException,
