@@ -272,6 +272,8 @@ def unread():
         streams.append(c)
     time.sleep(5)
     still_well("unread answers")
+    heads = [s.recv(300) for s in sockets if s.settimeout(0.2) is None]
+    check("unread answers: some were large", any(head.startswith(b"HTTP/1.1 200") and int(head.lower().split(b"content-length: ")[1].split(b"\r")[0]) > 1000000 for head in heads), heads[:2])
     for s in sockets + streams:
         s.close()
 
