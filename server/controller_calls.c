@@ -78,7 +78,7 @@ void call_error(struct call *call, int code, const char *why)
         e.leader_address = address;
     }
     if (sluice_error_retry(code) == SLUICE_RETRY_SAME) {
-        e.retry_after_ms = 200;
+        e.retry_after_ms = code == SLUICE_E_NOT_READY ? 20 : 200; /* a node that starts is soon ready */
     }
     size_t n = sluice__error__get_packed_size(&e);
     uint8_t *bytes = xmalloc(n + 1);

@@ -446,7 +446,7 @@ static bool reader_stalls(struct conn *c, uint64_t now_ms)
         return false;
     }
     const struct http_limits *l = &c->server->limits;
-    uint64_t period = l->answer_ms;
+    uint64_t period = server_patience_ms(c->server, l->answer_ms);
     for (const struct request *r = c->requests; r != NULL; r = r->next) {
         if (r->state == REQUEST_STREAMING) {
             period = max_u64(period, l->stream_stall_ms);

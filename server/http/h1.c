@@ -252,6 +252,8 @@ static size_t take(struct conn *c, const uint8_t *p, size_t n)
             }
             if (h->chunks.state == H1_CHUNKS_BAD) {
                 refuse(c, 400, "malformed chunk");
+            } else if (h->chunks.state == H1_CHUNK_DATA && h->chunks.left > c->server->limits.body_max - h->req->body_len) {
+                refuse(c, 413, why_refused(413)); /* before it comes */
             } else if (h->chunks.state == H1_CHUNKS_DONE) {
                 body_complete(c);
             }

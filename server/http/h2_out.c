@@ -205,7 +205,7 @@ void h2_stream_reset(struct request *r)
 bool h2_reader_stalls(struct request *r, uint64_t now_ms)
 {
     const struct http_limits *l = &r->pub.server->limits;
-    uint64_t period = r->state == REQUEST_STREAMING ? max_u64(l->stream_stall_ms, l->answer_ms) : l->answer_ms;
+    uint64_t period = r->state == REQUEST_STREAMING ? max_u64(l->stream_stall_ms, l->answer_ms) : server_patience_ms(r->pub.server, l->answer_ms);
     if (now_ms < r->window_ms + period) {
         return false;
     }

@@ -66,6 +66,7 @@ struct http_callbacks {
     X(body_min_bytes, 16u << 10) \
     X(answer_ms, 30000)                 /* for each of these periods a peer must take answer_min_bytes of an answer, or what is queued: else reset */ \
     X(answer_min_bytes, 16u << 10) \
+    X(tight_ms, 2000)                   /* body_ms and answer_ms are at most this while more than half of memory_max is in use: who neither sends nor reads must not keep others out */ \
     X(stream_stall_ms, 330000)          /* the same for streaming answers, whose readers may rest while back-pressure is told */ \
     X(stream_high_bytes, 256u << 10)    /* see callbacks.writable */ \
     X(stream_max_bytes, 16u << 20)      /* queued of one streaming answer: http_stream_write() refuses more */ \

@@ -208,6 +208,8 @@ void conn_accept(struct http_server *s);
 void conn_dirty(struct conn *c);
 void conn_flush(struct conn *c);   /* end of the turn */
 void conn_tick(struct conn *c, uint64_t now_ms);
+/* How long a peer is waited for: period_ms, or less while memory is tight. */
+uint64_t server_patience_ms(const struct http_server *s, uint64_t period_ms);
 void conn_stop(struct conn *c);
 /* Ends it now: unsent bytes are dropped, its requests are gone. */
 void conn_close(struct conn *c);

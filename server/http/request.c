@@ -7,7 +7,7 @@
 #include "proto/base.h"
 #include "server/http/http_impl.h"
 
-enum { BODY_FIRST_KNOWN = 1 << 20, BODY_FIRST_UNKNOWN = 16 << 10 };
+enum { BODY_FIRST_KNOWN = 1 << 20, BODY_FIRST_UNKNOWN = 16 << 10 }; /* what is known is believed so far only while a quarter of the memory is in use */
 
 /* ---- memory ---- */
 
@@ -110,9 +110,9 @@ bool request_body_room(struct request *r, size_t n)
         return true;
     }
     const struct http_server *s = r->pub.server;
-    bool known = r->body_expected != UINT64_MAX;
+    bool known = r->body_expected != UINT64_MAX, plenty = s->counters.memory_bytes < s->limits.memory_max / 4;
     /* What was only announced is not allocated beyond a first part: the rest grows with what comes. */
-    size_t cap = r->body_cap > 0 ? r->body_cap * 2 : known ? BODY_FIRST_KNOWN : BODY_FIRST_UNKNOWN;
+    size_t cap = r->body_cap > 0 ? r->body_cap * 2 : known && plenty ? BODY_FIRST_KNOWN : BODY_FIRST_UNKNOWN;
     cap = max_u64(cap, n);
     cap = min_u64(cap, known ? max_u64(r->body_expected, n) : max_u64(s->limits.body_max, n));
     size_t more = cap - r->body_cap;
@@ -214,7 +214,7 @@ void request_gone(struct request *r)
 bool request_body_slow(struct request *r, uint64_t now_ms)
 {
     const struct http_limits *l = &r->pub.server->limits;
-    if (now_ms < r->window_ms + l->body_ms) {
+    if (now_ms < r->window_ms + server_patience_ms(r->pub.server, l->body_ms)) {
         return false;
     }
     uint64_t need = l->body_min_bytes;

@@ -68,6 +68,11 @@ void server_defer(struct http_server *s) { env_defer(s->env, &s->task, end_of_tu
 
 /* ---- time ---- */
 
+uint64_t server_patience_ms(const struct http_server *s, uint64_t period_ms)
+{
+    return s->counters.memory_bytes > s->limits.memory_max / 2 ? min_u64(s->limits.tight_ms, period_ms) : period_ms;
+}
+
 static void on_tick(struct env_timer *t)
 {
     struct http_server *s = container_of(t, struct http_server, timer);

@@ -121,10 +121,11 @@ int kinesis_open(struct kinesis **out, struct lane *l, const char *host, uint16_
         free(k);
         return -EINVAL;
     }
+    k->memory_max = at_least(s->memory / 4 / n_lanes, LANE_MEMORY_MIN);
     struct http_options http = {
         .env = l->env, .host = host, .port = *port, .share_port = n_lanes > 1, .arg = k,
         .limits = {.body_max = BODY_MAX, .connections_max = at_least(s->connections_max / n_lanes + 1, SERVER_CONNECTIONS_MIN),
-                   .memory_max = at_least(s->memory / 4 / n_lanes, LANE_MEMORY_MIN)},
+                   .memory_max = k->memory_max},
         .callbacks = {.request = on_request, .gone = on_gone, .writable = on_writable},
     };
     int rc = http_server_open(&k->http, &http);

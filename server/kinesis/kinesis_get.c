@@ -15,7 +15,6 @@ enum {
     GET_RECORDS_MAX = 10000,
     FETCH_BYTES = 2 << 20,          /* of one fetch, as stored */
     FETCH_BYTES_CROWDED = 256 << 10,
-    GATHERED_BYTES_MAX = 64 << 20,  /* of all calls of a lane that are being answered: above it a call gets one small fetch */
     ROUNDS_MAX = 200, ROUNDS_MS = 1000, /* fetches of a call, and how long it begins new ones */
     GET_MS = 8000
 };
@@ -29,7 +28,8 @@ struct get {
     struct aws_iterator it;
     char stream[NAME_MAX_LEN + 1];
     uint32_t limit, records, rounds;
-    uint64_t next, bytes, began_ms, gathered;
+    uint64_t next, bytes, began_ms;
+    uint64_t gathered, awaited;     /* bytes that count in k->get_bytes and k->get_awaited */
     bool full;                      /* Limit or the bytes are reached */
     uint64_t cut_ms;                /* full: arrival of the first record that was left over; 0: none was */
     void **kept;                    /* memory that the answer refers to */
@@ -57,6 +57,27 @@ static void gather(struct get *g, uint64_t bytes)
     g->k->get_bytes += bytes;
 }
 
+static void give_back(struct get *g, uint64_t bytes)
+{
+    g->gathered -= bytes;
+    g->k->get_bytes -= bytes;
+}
+
+/* What the fetch under way may bring. */
+static void await(struct get *g, uint64_t bytes)
+{
+    g->k->get_awaited += bytes - g->awaited;
+    g->awaited = bytes;
+}
+
+static uint64_t memory_in_use(const struct kinesis *k) { return k->get_bytes + http_server_counters(k->http)->memory_bytes; }
+
+/* Half of the lane's memory for requests and answers is in use, or may soon be: calls get one small fetch. */
+static bool crowded(const struct kinesis *k) { return memory_in_use(k) + k->get_awaited > k->memory_max / 2; }
+
+/* Three quarters are in use: the rest is left to those that write or ask for little. */
+static bool full_up(const struct kinesis *k) { return memory_in_use(k) > k->memory_max / 4 * 3; }
+
 static void get_free(void *arg)
 {
     struct get *g = arg;
@@ -82,6 +103,7 @@ static void get_leave(struct get *g)
 {
     struct call *c = g->call;
     g->call = NULL;
+    await(g, 0);
     g->k->get_bytes -= g->gathered;
     c->user = NULL;
     c->abandoned = NULL;
@@ -253,22 +275,27 @@ static void fetched(struct sluice_fetched *f, void *user);
 static int fetch_more(struct get *g)
 {
     const struct sluice_fetch_options o = {.offset = g->next, .from_horizon = true, .stream_id = g->it.stream, .max_records = g->limit - g->records, .timeout_ms = GET_MS, .shared = true,
-                                           .max_bytes = g->k->get_bytes > GATHERED_BYTES_MAX ? FETCH_BYTES_CROWDED : FETCH_BYTES, .continued = g->rounds > 0};
+                                           .max_bytes = crowded(g->k) ? FETCH_BYTES_CROWDED : FETCH_BYTES, .continued = g->rounds > 0};
     g->rounds++;
-    return sluice_fetch(g->client, g->stream, g->it.shard, &o, fetched, g, &g->fetch);
+    int code = sluice_fetch(g->client, g->stream, g->it.shard, &o, fetched, g, &g->fetch);
+    if (code == 0) {
+        await(g, o.max_bytes);
+    }
+    return code;
 }
 
 /* Is there more that may be given with this answer? */
 static bool wants_more(const struct get *g, const struct sluice_fetched *f)
 {
     return !g->full && g->records < g->limit && g->bytes < GET_BYTES_MAX && g->next < f->end_offset && g->rounds < ROUNDS_MAX && f->len > 0 &&
-           g->k->get_bytes <= GATHERED_BYTES_MAX && env_now_ms(g->k->env) - g->began_ms < ROUNDS_MS;
+           !crowded(g->k) && env_now_ms(g->k->env) - g->began_ms < ROUNDS_MS;
 }
 
 static void fetched(struct sluice_fetched *f, void *user)
 {
     struct get *g = user;
     g->fetch = NULL;
+    await(g, 0);
     if (f->code != 0 && g->records == 0) {
         get_fail(g, f->code, f->message);
         return;
@@ -285,6 +312,7 @@ static void fetched(struct sluice_fetched *f, void *user)
     }
     g->next = max_u64(g->next, f->offset);
     gather(g, f->len);
+    size_t written = g->call->writer.bytes;
     bool referred = false, sound = true;
     for (size_t pos = 0; pos < f->len && sound && !g->full;) {
         uint32_t len = get_u32(f->data + pos + 4); /* checked when it came */
@@ -294,8 +322,8 @@ static void fetched(struct sluice_fetched *f, void *user)
     if (referred) {
         keep(g, sluice_fetched_take(f));
     } else {
-        g->gathered -= f->len;
-        g->k->get_bytes -= f->len;
+        give_back(g, f->len);
+        gather(g, g->call->writer.bytes - written);
     }
     if (!sound) {
         get_fail(g, SLUICE_E_CORRUPT, "a batch's records are malformed");
@@ -350,6 +378,10 @@ void kinesis_GetRecords(struct call *c)
     }
     const struct map_stream *s = stream_of(c, &it);
     if (s == NULL) {
+        return;
+    }
+    if (full_up(c->k)) {
+        call_read_error(c, SLUICE_E_THROTTLED, NULL, it.shard, s->name);
         return;
     }
     struct sluice_client *client = call_client(c);

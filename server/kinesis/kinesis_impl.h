@@ -39,7 +39,8 @@ struct kinesis {
     struct kinesis_keys *keys;           /* kinesis_keys.c: the configured access keys; NULL: any credentials are taken */
     struct kinesis_rates *rates;         /* kinesis_rates.c: control-plane rates; lane 0 has the buckets of the node */
     struct subscriber *subscribers;      /* kinesis_subscribe.c: SubscribeToShard calls */
-    uint64_t get_bytes;                  /* held by GetRecords calls that are not answered yet (kinesis_get.c) */
+    uint64_t memory_max;                 /* of the HTTP server: request bodies and unsent answers */
+    uint64_t get_bytes, get_awaited;     /* of GetRecords calls that are not answered yet (kinesis_get.c): held, and what their fetches may bring */
     struct aws_block_pool blocks;
     struct call *calls;
     struct kinesis_metrics metrics;

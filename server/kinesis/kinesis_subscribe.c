@@ -60,11 +60,13 @@ struct subscriber {
     struct env_timer timer;  /* 5 minutes; then the wait for the children */
 };
 
+struct kept_memory { struct kept_memory *next; void *memory; };
+
 /* One event on its way. */
 struct event {
     struct call *call;       /* held: the writer's blocks are the endpoint's */
     struct push *push;
-    void *scratch;           /* what LZ4 unpacked */
+    struct kept_memory *kept;
     struct aws_writer writer;
     struct aws_event frame;
     struct iovec iov[];      /* head, payload, tail */
@@ -160,12 +162,22 @@ static void end_stream(struct subscriber *s)
 
 /* ---- events ---------------------------------------------------------------------------------------------------------------- */
 
+static void kept_free(struct kept_memory *k)
+{
+    while (k != NULL) {
+        struct kept_memory *next = k->next;
+        free(k->memory);
+        free(k);
+        k = next;
+    }
+}
+
 static void event_left(void *arg)
 {
     struct event *e = arg;
     struct call *c = e->call;
     aws_writer_deinit(&e->writer);
-    free(e->scratch);
+    kept_free(e->kept);
     if (e->push != NULL) {
         push_unref(e->push);
     }
@@ -173,7 +185,7 @@ static void event_left(void *arg)
     call_release(c);
 }
 
-static bool event_send(struct subscriber *s, struct aws_writer *w, struct push *p, void *scratch, enum aws_error exception)
+static bool event_send(struct subscriber *s, struct aws_writer *w, struct push *p, struct kept_memory *kept, enum aws_error exception)
 {
     const struct iovec *iov;
     unsigned n;
@@ -181,11 +193,11 @@ static bool event_send(struct subscriber *s, struct aws_writer *w, struct push *
     struct call *c = s->call;
     if (aws_writer_end(w, &iov, &n, &bytes) != 0 || bytes > AWS_EVENT_PAYLOAD_MAX) {
         aws_writer_deinit(w);
-        free(scratch);
+        kept_free(kept);
         return false;
     }
     struct event *e = xcalloc(1, sizeof *e + (n + 2) * sizeof e->iov[0]);
-    *e = (struct event){.call = c, .push = p, .scratch = scratch, .writer = *w};
+    *e = (struct event){.call = c, .push = p, .kept = kept, .writer = *w};
     if (exception != AWS_E_NONE) {
         aws_event_seal_exception(&e->frame, c->format, exception, iov, n);
     } else {
@@ -222,55 +234,77 @@ static void continuation(const struct subscriber *s, struct aws_writer *w, uint6
     aws_member_write_text(w, "ContinuationSequenceNumber", text);
 }
 
-/* The records of one batch from s->next_offset on, as many as fit. *all: none of it is left. False: damaged, or no memory. */
-static bool batch_event(struct subscriber *s, struct push *p, bool *all)
+/* An event in the making. */
+struct gathering {
+    struct aws_writer w;
+    struct kept_memory *kept; /* what LZ4 unpacked and CBOR refers to */
+    void *scratch;
+    size_t scratch_size;
+    uint64_t bytes, last_ms;
+    unsigned records;
+    bool full;
+};
+
+/* The records of the push's present batch from s->next_offset on, as many as fit. False: it is damaged inside. */
+static bool gather_batch(struct subscriber *s, struct push *p, struct gathering *g)
 {
     const uint8_t *batch = p->data + p->pos;
     uint32_t len = get_u32(batch + 4); /* checked when it came */
     struct batch_reader br;
     struct batch_record r;
-    void *scratch = NULL;
-    size_t scratch_size = 0;
-    if (batch_reader_open_verified(&br, batch, len, &scratch, &scratch_size, NULL) != 0) {
-        free(scratch);
+    if (batch_reader_open_verified(&br, batch, len, &g->scratch, &g->scratch_size, NULL) != 0) {
         return false;
     }
-    struct aws_writer w;
-    event_begin(s, &w);
-    aws_write_key(&w, "Records");
-    aws_write_list(&w);
-    uint64_t bytes = 0;
-    unsigned records = 0;
+    g->last_ms = br.header.time_ms;
     int got;
     while ((got = batch_reader_next(&br, &r)) == 1) {
         if (r.offset < s->next_offset) {
             continue;
         }
-        if (records > 0 && (records == EVENT_RECORDS || bytes + r.key_len + r.data_len > EVENT_BYTES)) {
+        g->full = g->records > 0 && (g->records == EVENT_RECORDS || g->bytes + r.key_len + r.data_len > EVENT_BYTES);
+        if (g->full) {
             break;
         }
-        kinesis_write_record(&w, s->shard, s->created_s, br.header.time_ms, &r);
-        bytes += r.key_len + r.data_len;
-        records++;
+        kinesis_write_record(&g->w, s->shard, s->created_s, br.header.time_ms, &r);
+        g->bytes += r.key_len + r.data_len;
+        g->records++;
         s->next_offset = r.offset + 1;
     }
-    *all = got != 1;
-    if (*all) {
-        p->pos += len;
+    p->pos += got == 0 ? len : 0;
+    if (br.header.codec == BATCH_LZ4 && s->call->format == AWS_CBOR) {
+        struct kept_memory *k = xcalloc(1, sizeof *k);
+        *k = (struct kept_memory){.next = g->kept, .memory = g->scratch};
+        g->kept = k;
+        g->scratch = NULL;
+        g->scratch_size = 0;
     }
-    aws_write_list_end(&w);
-    continuation(s, &w, br.header.time_ms);
+    return got >= 0;
+}
+
+/* The next records of a push, as many as fit into one event. False: damaged, or no memory. */
+static bool records_event(struct subscriber *s, struct push *p)
+{
+    struct gathering g = {0};
+    event_begin(s, &g.w);
+    aws_write_key(&g.w, "Records");
+    aws_write_list(&g.w);
+    bool sound = true;
+    while (sound && !g.full && p->pos < p->len) {
+        sound = gather_batch(s, p, &g);
+    }
+    free(g.scratch);
+    if (!sound || g.records == 0) {
+        aws_writer_deinit(&g.w);
+        kept_free(g.kept);
+        return sound;
+    }
+    aws_write_list_end(&g.w);
+    continuation(s, &g.w, g.last_ms);
     uint64_t now = env_wall_ms(s->k->env);
-    bool more = !*all || p->pos < p->len;
-    aws_member_write_integer(&w, "MillisBehindLatest", (int64_t)(!more ? p->millis_behind : now > br.header.time_ms ? now - br.header.time_ms : 1));
-    aws_write_object_end(&w);
-    s->k->metrics.pushed_records_total += records;
-    if (got < 0 || records == 0) {
-        aws_writer_deinit(&w);
-        free(scratch);
-        return got >= 0;
-    }
-    return event_send(s, &w, p, scratch, AWS_E_NONE);
+    aws_member_write_integer(&g.w, "MillisBehindLatest", (int64_t)(p->pos == p->len ? p->millis_behind : now > g.last_ms ? now - g.last_ms : 1));
+    aws_write_object_end(&g.w);
+    s->k->metrics.pushed_records_total += g.records;
+    return event_send(s, &g.w, p, g.kept, AWS_E_NONE);
 }
 
 static bool empty_event(struct subscriber *s, uint64_t millis_behind)
@@ -291,8 +325,8 @@ static bool push_step(struct subscriber *s)
 {
     struct push *p = s->queue;
     s->next_offset = max_u64(s->next_offset, p->offset);
-    bool all = true, fine = p->len > 0 ? batch_event(s, p, &all) : empty_event(s, p->millis_behind);
-    if (fine && all && p->pos >= p->len) {
+    bool fine = p->len > 0 ? records_event(s, p) : empty_event(s, p->millis_behind);
+    if (fine && p->pos == p->len) {
         s->queue = p->next;
         if (s->queue == NULL) {
             s->queue_tail = &s->queue;

@@ -51,7 +51,20 @@ class Connection:
         except OSError:
             return False
 
-    def receive(self):
+    def told(self):
+        """Whether the peer has said anything but SETTINGS so far, or has closed."""
+        self.socket.setblocking(False)
+        try:
+            while True:
+                got = self.receive(once=True)
+                if got is None or got[0] in (GOAWAY, RST_STREAM):
+                    return True
+        except BlockingIOError:
+            return False
+        finally:
+            self.socket.settimeout(10)
+
+    def receive(self, once=False):
         """(kind, flags, stream, payload), or None: closed, or nothing within the time."""
         try:
             while len(self.data) < 9 or len(self.data) < 9 + int.from_bytes(self.data[:3], "big"):
@@ -59,7 +72,9 @@ class Connection:
                 if not part:
                     return None
                 self.data += part
-        except OSError:
+        except OSError as e:
+            if once and isinstance(e, BlockingIOError):
+                raise
             return None
         n = int.from_bytes(self.data[:3], "big")
         got = (self.data[3], self.data[4], int.from_bytes(self.data[5:9], "big") & 0x7fffffff, self.data[9:9 + n])

@@ -41,11 +41,20 @@ def rss_mib(pid):
 
 
 class Others(threading.Thread):
-    """Puts and gets at every node all the time; what fails, and what is the most memory of a node."""
+    """Puts and gets at every node all the time; what fails, and what is the most memory of a node. They try again what the SDKs try again, as long as those do."""
+
+    def call(self, operation, input, url):
+        for pause in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 0):
+            got = call(operation, input, url=url)
+            if got.status < 500 and got.type != "ProvisionedThroughputExceededException":
+                break
+            self.again += 1
+            time.sleep(pause)
+        return got
 
     def __init__(self):
         super().__init__(daemon=True)
-        self.stop, self.done, self.failed, self.peak, self.slowest = False, 0, [], 0, 0.0
+        self.stop, self.done, self.again, self.failed, self.peak, self.slowest = False, 0, 0, [], 0, 0.0
 
     def run(self):
         n = 0
@@ -53,9 +62,9 @@ class Others(threading.Thread):
             url = endpoints[n % len(endpoints)]
             try:
                 began = time.monotonic()
-                put = call("PutRecord", {"StreamName": "victim", "Data": b"%d" % n, "PartitionKey": "k"}, url=url)
-                at = call("GetShardIterator", {"StreamName": "victim", "ShardId": S0, "ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": (put.value or {}).get("SequenceNumber", "0")}, url=url)
-                got = call("GetRecords", {"ShardIterator": (at.value or {}).get("ShardIterator", "x")}, url=url)
+                put = self.call("PutRecord", {"StreamName": "victim", "Data": b"%d" % n, "PartitionKey": "k"}, url)
+                at = self.call("GetShardIterator", {"StreamName": "victim", "ShardId": S0, "ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": (put.value or {}).get("SequenceNumber", "0")}, url)
+                got = self.call("GetRecords", {"ShardIterator": (at.value or {}).get("ShardIterator", "x")}, url)
                 if not (got.value or {}).get("Records"):
                     self.failed.append("%s: %r %r %r" % (url, put, at, got))
                 self.slowest = max(self.slowest, time.monotonic() - began)
@@ -93,7 +102,7 @@ def answer(s):
 def still_well(what):
     """The node answers a newcomer, and nobody else was harmed."""
     before = others.done
-    check("%s: the node answers" % what, call("ListStreams", {}, url=target).status == 200)
+    check("%s: the node answers" % what, until(10, lambda: call("ListStreams", {}, url=target).status == 200))
     check("%s: others go on" % what, until(10, lambda: others.done > before + 2))
     equal("%s: nothing of theirs failed" % what, others.failed[:2], [])
     check("%s: memory is bounded" % what, others.peak < rss_max_mib, "%d MiB" % others.peak)
@@ -109,7 +118,7 @@ def rapid_reset():
     c = h2.Connection(target)
     head, sent = h2.request_head([("content-length", "2")]), 0
     for n in range(200):
-        batch = b"".join(h2.frame(h2.HEADERS, h2.END_HEADERS, s) [:0] + h2.frame(h2.HEADERS, h2.END_HEADERS, s, head) + h2.frame(h2.RST_STREAM, 0, s, struct.pack(">I", 8)) for s in range(1 + n * 400, n * 400 + 401, 2))
+        batch = b"".join(h2.frame(h2.HEADERS, h2.END_HEADERS, s, head) + h2.frame(h2.RST_STREAM, 0, s, struct.pack(">I", 8)) for s in range(1 + n * 400, n * 400 + 401, 2))
         if not c.send(batch):
             break
         sent += 200
@@ -124,12 +133,11 @@ def continuation_flood():
     c.send(h2.frame(h2.HEADERS, h2.END_STREAM, 1, h2.request_head()))
     more, sent = h2.headers(*[("x-%d" % n, "y" * 100) for n in range(100)]), 0
     for n in range(3000):
-        if not c.send(h2.frame(h2.CONTINUATION, 0, 1, more)):
+        if not c.send(h2.frame(h2.CONTINUATION, 0, 1, more)) or c.told():
             break
         sent += 1
-    kind, code = c.ending()
-    check("CONTINUATION flood: the connection is ended", kind in ("goaway", "closed"), (kind, code))
-    check("long before 40 MB", sent < 3000, sent)
+        time.sleep(0.001)
+    check("CONTINUATION flood: the connection is ended, after %d KB" % (sent * len(more) // 1000), sent < 300, sent)
     c.close()
     c = h2.Connection(target)
     c.send(h2.frame(h2.HEADERS, h2.END_STREAM, 1, h2.request_head()), *[h2.frame(h2.CONTINUATION, 0, 1)] * 20000)
@@ -184,23 +192,22 @@ def lengths():
         s.sendall((lines + "Content-Length: 2\r\n\r\n{}").replace("\r\n", "\n").encode())
         got = answer(s)
         check("bare line feeds: refused", got in (400, 0), got)
-    # 32 bodies that grow in chunks without end: each is cut at the bound for bodies.
+    # Bodies that grow in chunks without end: each is cut at the bound for bodies.
     sockets = []
     for _ in range(32):
         s = dial()
         s.sendall((lines + "Transfer-Encoding: chunked\r\n\r\n").encode())
         sockets.append(s)
-    part = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
-    refused = 0
+    part, refused = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n", []
     for s in sockets:
-        s.settimeout(5)
         try:
-            for _ in range(40):
+            for _ in range(20):
                 s.sendall(part)
         except OSError:
-            refused += 1
+            pass
+        refused.append(answer(s))
         s.close()
-    equal("bodies without end: all are cut", refused, 32)
+    check("bodies without end: all are cut", all(status in (413, 503, 0) for status in refused) and 413 in refused, refused)
     still_well("lengths")
 
 
@@ -229,8 +236,8 @@ def slow():
                 try:
                     s.send(b"X")
                     s.setblocking(False)
-                    if s.recv(1024) in (b"",) or True:
-                        ended[n] = time.monotonic() - began
+                    s.recv(1024)  # the refusal, or the end
+                    ended[n] = time.monotonic() - began
                 except BlockingIOError:
                     pass
                 except OSError:
@@ -247,7 +254,7 @@ def slow():
 def unread():
     """Answers of megabytes that nobody reads, on 60 connections."""
     for _ in range(8):
-        call("PutRecord", {"StreamName": "victim", "Data": os.urandom(1 << 20 - 1)[:1000000], "PartitionKey": "k"}, url=target)
+        call("PutRecord", {"StreamName": "victim", "Data": os.urandom(1000000), "PartitionKey": "k"}, url=target)
     body = json.dumps({"ShardIterator": iterator("victim")}).encode()
     _, headers = signed("GetRecords", body, url=target)
     request = ("POST / HTTP/1.1\r\nHost: %s\r\n" % where.netloc + "".join("%s: %s\r\n" % item for item in headers.items()) + "Content-Length: %d\r\n\r\n" % len(body)).encode() + body
@@ -265,6 +272,8 @@ def unread():
         streams.append(c)
     time.sleep(5)
     still_well("unread answers")
+    heads = [s.recv(300) for s in sockets if s.settimeout(0.2) is None]
+    check("unread answers: some were large", any(head.startswith(b"HTTP/1.1 200") and int(head.lower().split(b"content-length: ")[1].split(b"\r")[0]) > 1000000 for head in heads), heads[:2])
     for s in sockets + streams:
         s.close()
 
@@ -287,7 +296,8 @@ def end():
     others.stop = True
     others.join(30)
     equal("no call of the others has failed", others.failed[:3], [])
-    print("the others made %d rounds of put and get at %d nodes, the slowest took %.0f ms; no node had more than %d MiB" % (others.done, len(endpoints), others.slowest * 1000, others.peak))
+    print("the others made %d rounds of put and get at %d nodes, the slowest took %.0f ms, %d calls were tried again; no node had more than %d MiB"
+          % (others.done, len(endpoints), others.slowest * 1000, others.again, others.peak))
     check("their stream is deleted", drop("victim"))
 
 

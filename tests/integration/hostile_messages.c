@@ -22,7 +22,7 @@ static void unknown_kinds(struct hostile *h)
 {
     int fd = dial_client(h->endpoint);
     for (int kind = 0; kind < 256; kind++) {
-        if (is_request(kind) || kind == FRAME_HELLO) {
+        if (is_request(kind) || kind == FRAME_HELLO || kind == FRAME_CREDIT) { /* CREDIT is not answered */
             continue;
         }
         char what[64];

@@ -269,6 +269,41 @@ static void never_reads(void **state)
     world_close(&w);
 }
 
+/* While memory is short, who reads nothing is not waited for long. */
+static void never_reads_when_memory_is_short(void **state)
+{
+    (void)state;
+    struct world w;
+    struct http_limits limits = {.body_max = 64 << 10, .memory_max = 512 << 10};
+    world_open(&w, &limits);
+    struct peer *p = peer_open_as(&w, true);
+    peer_text(p, GET("/big"));
+    run_ms(&w, 1000);
+    assert_int_equal(http_server_counters(w.app.server)->connections, 1);
+    assert_true(http_server_counters(w.app.server)->memory_bytes > limits.memory_max / 2);
+    run_ms(&w, 5000);
+    assert_int_equal(http_server_counters(w.app.server)->connections, 0);
+    assert_int_equal(http_server_counters(w.app.server)->memory_bytes, 0);
+    check_well(&w);
+    peer_close(p);
+    world_close(&w);
+}
+
+/* A chunk that is larger than any body is refused before it comes. */
+static void announced_chunk(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, NULL);
+    struct peer *p = peer_open(&w);
+    peer_text(p, "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10000000000\r\nx");
+    run_ms(&w, 100);
+    assert_true(has(p->got, "HTTP/1.1 413 "));
+    check_well(&w);
+    peer_close(p);
+    world_close(&w);
+}
+
 static void big_answers_come_whole(void **state)
 {
     (void)state;
@@ -497,7 +532,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_and_answers), cmocka_unit_test(any_pieces), cmocka_unit_test(pipelining), cmocka_unit_test(expect_continue), cmocka_unit_test(refusals),
-        cmocka_unit_test(endless_body), cmocka_unit_test(too_slow), cmocka_unit_test(never_reads), cmocka_unit_test(big_answers_come_whole), cmocka_unit_test(memory_budget),
+        cmocka_unit_test(endless_body), cmocka_unit_test(too_slow), cmocka_unit_test(never_reads), cmocka_unit_test(never_reads_when_memory_is_short), cmocka_unit_test(announced_chunk), cmocka_unit_test(big_answers_come_whole), cmocka_unit_test(memory_budget),
         cmocka_unit_test(streams), cmocka_unit_test(stalled_stream), cmocka_unit_test(gone_and_half_closed), cmocka_unit_test(connection_limit), cmocka_unit_test(orderly_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
