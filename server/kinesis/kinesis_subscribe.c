@@ -255,7 +255,6 @@ static bool gather_batch(struct subscriber *s, struct push *p, struct gathering 
     if (batch_reader_open_verified(&br, batch, len, &g->scratch, &g->scratch_size, NULL) != 0) {
         return false;
     }
-    g->last_ms = br.header.time_ms;
     int got;
     while ((got = batch_reader_next(&br, &r)) == 1) {
         if (r.offset < s->next_offset) {
@@ -267,6 +266,7 @@ static bool gather_batch(struct subscriber *s, struct push *p, struct gathering 
         }
         kinesis_write_record(&g->w, s->shard, s->created_s, br.header.time_ms, &r);
         g->bytes += r.key_len + r.data_len;
+        g->last_ms = br.header.time_ms;
         g->records++;
         s->next_offset = r.offset + 1;
     }
