@@ -59,7 +59,7 @@ static void answer_list(struct call *call, const struct map_stream *s)
 static void answer_resource(struct call *call, const struct map_resource *r, uint8_t kind)
 {
     Sluice__ResourceReply reply = SLUICE__RESOURCE_REPLY__INIT;
-    struct tag_infos tags;
+    struct tag_infos tags = {0};
     tags_fill(&tags, r, &reply.n_tags, &reply.tags);
     reply.policy = r->policy != NULL ? r->policy : reply.policy;
     reply.map_version = call->c->map->version;
@@ -190,7 +190,7 @@ static void register_applied(struct call *call, const struct controller_result *
     } else {
         Sluice__ConsumerReply reply = SLUICE__CONSUMER_REPLY__INIT;
         Sluice__ConsumerInfo info;
-        struct tag_infos tags;
+        struct tag_infos tags = {0};
         fill_consumer(&info, x, &tags);
         reply.consumer = &info;
         reply.stream_id = (ProtobufCBinaryData){.len = 16, .data = (uint8_t *)s->id};
@@ -272,6 +272,8 @@ static void lead_remove(struct call *call)
     int code = find(c, &(struct named){m->account, m->stream, m->name, m->id}, &f, why, sizeof why);
     if (code != SLUICE_E_OK) {
         call_error(call, code, why);
+    } else if (f.consumer == NULL) {
+        call_error(call, SLUICE_E_INVALID, "no consumer is named");
     } else {
         struct controller_entry e = {.kind = CONTROLLER_CONSUMER_REMOVE, .consumer = f.consumer->id};
         memcpy(e.request_id, m->request_id.data, 16);

@@ -128,7 +128,10 @@ static bool head_read(struct http_client *h)
 {
     char why[100] = "";
     h->status = 0;
-    if (h->head_n < 12 || memcmp(h->in, "HTTP/1.", 7) != 0 || sscanf(h->in + 8, " %3u", &h->status) != 1 || h->status < 200) {
+    if (h->head_n >= 13 && memcmp(h->in, "HTTP/1.", 7) == 0 && h->in[8] == ' ') {
+        h->status = (unsigned)strtoul(h->in + 9, NULL, 10); /* ends at the blank or the line's end at the latest */
+    }
+    if (h->status < 200 || h->status > 999) {
         http_client_close(h, "the server does not speak HTTP/1.1");
         return false;
     }
