@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-from campaign_readers import Caller, consume
+from campaign_readers import Caller, Judge, consume
 from fixture import active, consumer, create, drop, open_shards, range_of, shards, tile
 from harness import check, equal, run, until
 
@@ -149,6 +149,19 @@ def change(operation, input, parents):
     return answer
 
 
+def judge():
+    """What judges sees a gap, a number that falls, and what came twice."""
+    def of(*records):
+        judge = Judge("itself")
+        judge.take("a shard", [{"Data": base64.b64encode(b"k %d" % n), "SequenceNumber": str(sequence)} for n, sequence in records])
+        return len(judge.wrong), judge.repeated
+
+    equal("in order", of((0, 1), (1, 2), (2, 3)), (0, 0))
+    equal("a gap", of((0, 1), (2, 3)), (1, 0))
+    equal("a number that falls", of((0, 5), (1, 4)), (1, 0))
+    equal("twice", of((0, 1), (0, 2), (1, 3)), (0, 1))
+
+
 def begin():
     create(STREAM, 4)
     arns = [consumer(STREAM, "pushed-%d" % n) for n in range(options.pushed)]
@@ -200,4 +213,4 @@ def end():
 
 
 if __name__ == "__main__":
-    run("campaign", begin, storm, end)
+    run("campaign", judge, begin, storm, end)

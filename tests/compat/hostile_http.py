@@ -13,7 +13,7 @@ import urllib.parse
 import h2
 from fixture import create, drop, iterator
 from harness import check, equal, run, until
-from wire import call, endpoints, signed
+from wire import call, endpoints, good, signed
 
 target = endpoints[0]
 where = urllib.parse.urlsplit(target)
@@ -110,6 +110,7 @@ def still_well(what):
 
 def begin():
     create("victim")
+    create("large")
     others.start()
     check("the others work", until(10, lambda: others.done > 5) and not others.failed, others.failed[:2])
 
@@ -253,9 +254,8 @@ def slow():
 
 def unread():
     """Answers of megabytes that nobody reads, on 60 connections."""
-    for _ in range(8):
-        call("PutRecord", {"StreamName": "victim", "Data": os.urandom(1000000), "PartitionKey": "k"}, url=target)
-    body = json.dumps({"ShardIterator": iterator("victim")}).encode()
+    numbers = [good("PutRecord", {"StreamName": "large", "Data": os.urandom(1000000), "PartitionKey": "k"})["SequenceNumber"] for _ in range(10)]
+    body = json.dumps({"ShardIterator": iterator("large", kind="AT_SEQUENCE_NUMBER", StartingSequenceNumber=numbers[0])}).encode()
     _, headers = signed("GetRecords", body, url=target)
     request = ("POST / HTTP/1.1\r\nHost: %s\r\n" % where.netloc + "".join("%s: %s\r\n" % item for item in headers.items()) + "Content-Length: %d\r\n\r\n" % len(body)).encode() + body
     sockets = []
@@ -298,7 +298,7 @@ def end():
     equal("no call of the others has failed", others.failed[:3], [])
     print("the others made %d rounds of put and get at %d nodes, the slowest took %.0f ms, %d calls were tried again; no node had more than %d MiB"
           % (others.done, len(endpoints), others.slowest * 1000, others.again, others.peak))
-    check("their stream is deleted", drop("victim"))
+    check("the streams are deleted", drop("victim") and drop("large"))
 
 
 if __name__ == "__main__":

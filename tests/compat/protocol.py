@@ -27,6 +27,8 @@ def raw(text, url=None, seconds=5):
                 if not part:
                     return got
                 got += part
+                if b"\r\n\r\n" in got:
+                    s.settimeout(0.3)  # what else there is comes at once
         except (TimeoutError, ConnectionError):
             return got
 
