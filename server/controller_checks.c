@@ -209,6 +209,7 @@ int call_normalize(struct call *call, const void *message, size_t len, const cha
     uint8_t random[16];
     ProtobufCBinaryData *id = member(m, "request_id");
     char **account = member(m, "account");
+    sluice_assert(account != NULL); /* every message of the table has one */
     ProtobufCBinaryData old_id = id != NULL ? *id : (ProtobufCBinaryData){0};
     char *old_account = *account;
     int code = id != NULL && id->len != 0 && id->len != 16 ? invalid(why, "request_id must have 16 bytes") : SLUICE_E_OK;

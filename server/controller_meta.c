@@ -41,7 +41,7 @@ static void answer_list(struct call *call, const struct map_stream *s)
     Sluice__ConsumerListReply reply = SLUICE__CONSUMER_LIST_REPLY__INIT;
     Sluice__ConsumerInfo infos[CONSUMERS_MAX];
     Sluice__ConsumerInfo *list[CONSUMERS_MAX];
-    struct tag_infos tags[CONSUMERS_MAX];
+    struct tag_infos tags[CONSUMERS_MAX] = {0};
     for (unsigned i = 0; i < s->n_consumers; i++) {
         fill_consumer(&infos[i], &s->consumers[i], &tags[i]);
         list[i] = &infos[i];

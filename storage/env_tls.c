@@ -214,6 +214,7 @@ static int read_file(struct env *env, const char *path, char **text, size_t *len
         if (n < 0) {
             snprintf(err, 256, "%.150s: %s", path, strerror((int)-n));
             free(*text);
+            *text = NULL;
             rc = (int)n;
         } else {
             *len = (size_t)n;
