@@ -458,7 +458,9 @@ static void ended(struct sluice_subscription *subscription, const struct sluice_
     s->over = true;
     s->closed = end->code == 0 && end->closed;
     s->n_children = min_u64(end->n_children, CHILDREN_MAX);
-    memcpy(s->children, end->children, s->n_children * sizeof s->children[0]);
+    for (size_t i = 0; i < s->n_children; i++) {
+        s->children[i] = end->children[i];
+    }
     if (end->code != 0) {
         s->error = error_of(end->code);
         snprintf(s->message, sizeof s->message, "%s", end->code == SLUICE_E_IN_USE       ? "Another active subscription exists for this consumer and shard; it began less than 5 seconds ago."
