@@ -182,6 +182,10 @@ const char *batches_check(const uint8_t stream_id[16], uint32_t shard, uint64_t 
 /* Unpacks and checks an answer to a fetch at `offset`. 0: *m is the caller's; SLUICE_E_EXPIRED: the offset was trimmed (unless from_horizon); SLUICE_E_CORRUPT: *why tells. */
 int fetch_reply_check(const struct answer *a, const uint8_t stream_id[16], uint32_t shard, uint64_t offset, bool from_horizon, Sluice__FetchReply **m, const char **why);
 
+/* How long to wait before a node is asked again, after the n-th failure in a row (from 0), ms. It was answered by `a`: as long as that says; not at all if it named the
+ * leader, the first times; else, and if no node could be asked (NULL), with full jitter. */
+uint64_t target_pause_ms(const struct target *t, struct env *env, unsigned n, const struct answer *a);
+
 /* Full jitter: uniform in [min, min(cap, base << attempt)], ms. */
 uint64_t backoff_ms(struct env *env, unsigned attempt, unsigned min_ms, unsigned base_ms, unsigned cap_ms);
 

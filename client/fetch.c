@@ -7,7 +7,6 @@
 #include "client/client_impl.h"
 
 enum {
-    PAUSE_MIN_MS = 5, PAUSE_BASE_MS = 20, PAUSE_CAP_MS = 200,
     DAMAGE_MAX = 8,    /* damaged answers in a row, over all replicas */
     MAP_TRIES = 20,    /* maps without the shard or of another incarnation; each is another node's or 50 ms newer */
     WAIT_MS_MAX = 60000
@@ -154,12 +153,7 @@ static void fetch_again(struct sluice_fetch *f, const struct answer *a)
     f->last_code = a->code;
     snprintf(f->last_text, sizeof f->last_text, "%s", a->message);
     target_learn(&f->target, f->stream, f->shard, f->node, a);
-    unsigned n = f->failures++;
-    uint64_t ms = a->retry_after_ms;
-    if (ms == 0 && (f->target.hint == NULL || n >= 2)) {
-        ms = backoff_ms(f->client->env, n, PAUSE_MIN_MS, PAUSE_BASE_MS, PAUSE_CAP_MS);
-    }
-    fetch_pause(f, ms);
+    fetch_pause(f, target_pause_ms(&f->target, f->client->env, f->failures++, a));
 }
 
 static void fetch_damaged(struct sluice_fetch *f, const char *why)
@@ -267,7 +261,7 @@ static void fetch_try(struct sluice_fetch *f)
     f->request.timeout_ms = (uint32_t)min_u64(c->options.request_timeout_ms + f->options.wait_ms, left);
     if (f->node == NULL || request_send(f->node, &f->request) != 0) {
         stream_refresh(f->stream);
-        fetch_pause(f, backoff_ms(c->env, f->failures++, PAUSE_MIN_MS, PAUSE_BASE_MS, PAUSE_CAP_MS));
+        fetch_pause(f, target_pause_ms(&f->target, c->env, f->failures++, NULL));
     }
 }
 

@@ -292,3 +292,12 @@ void target_learn(struct target *t, struct stream *s, uint32_t shard, struct nod
         stream_refresh(s);
     }
 }
+
+uint64_t target_pause_ms(const struct target *t, struct env *env, unsigned n, const struct answer *a)
+{
+    enum { MIN_MS = 5, BASE_MS = 20, CAP_MS = 200 }; /* looking for the leader: a failover takes some 300 ms */
+    if (a != NULL && a->retry_after_ms != 0) {
+        return a->retry_after_ms;
+    }
+    return a != NULL && t->hint != NULL && n < 2 ? 0 : backoff_ms(env, n, MIN_MS, BASE_MS, CAP_MS);
+}

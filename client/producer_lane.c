@@ -11,7 +11,6 @@
 #include "client/producer_impl.h"
 
 enum {
-    PAUSE_MIN_MS = 5, PAUSE_BASE_MS = 20, PAUSE_CAP_MS = 200, /* looking for the leader: a failover takes some 300 ms */
     LOAD_MIN_MS = 10, LOAD_BASE_MS = 50, LOAD_CAP_MS = 1000,  /* the node is overloaded */
     SLOW_MS = 700,      /* a head unanswered for so long makes us ask who leads: nodes notice a silent leader after 800 */
     LAST_ANSWER_MS = 1000, /* how long a late batch's last attempt is waited for: a sure outcome is worth more */
@@ -202,7 +201,7 @@ void lane_pump(struct lane *l)
         }
         if (!batch_send(l, b)) {
             if (l->n_sent == 0) { /* else their answers tell more */
-                lane_wait(l, backoff_ms(l->p->client->env, l->failures++, PAUSE_MIN_MS, PAUSE_BASE_MS, PAUSE_CAP_MS));
+                lane_wait(l, target_pause_ms(&l->target, l->p->client->env, l->failures++, NULL));
                 stream_refresh(l->p->stream);
             }
             return;
@@ -236,12 +235,8 @@ static void head_again(struct lane *l, const struct answer *a)
     target_learn(&l->target, p->stream, l->shard, l->node, a);
     l->probing = true;
     unsigned n = l->failures++;
-    uint64_t ms = a->retry_after_ms;
-    if (ms == 0 && retry == SLUICE_RETRY_SAME && a->code != SLUICE_E_NOT_READY) {
-        ms = backoff_ms(p->client->env, n, LOAD_MIN_MS, LOAD_BASE_MS, LOAD_CAP_MS);
-    } else if (ms == 0 && !(l->target.hint != NULL && n < 2)) {
-        ms = backoff_ms(p->client->env, n, PAUSE_MIN_MS, PAUSE_BASE_MS, PAUSE_CAP_MS);
-    }
+    bool overload = a->retry_after_ms == 0 && retry == SLUICE_RETRY_SAME && a->code != SLUICE_E_NOT_READY;
+    uint64_t ms = overload ? backoff_ms(p->client->env, n, LOAD_MIN_MS, LOAD_BASE_MS, LOAD_CAP_MS) : target_pause_ms(&l->target, p->client->env, n, a);
     if (ms == 0) {
         l->state = LANE_RUN;
         lane_pump(l);

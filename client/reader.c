@@ -12,7 +12,6 @@
 
 enum {
     MAX_BYTES_DEFAULT = 1 << 20, WAIT_MS_DEFAULT = 5000, WAIT_MS_MAX = 60000,
-    PAUSE_MIN_MS = 5, PAUSE_BASE_MS = 20, PAUSE_CAP_MS = 200,
     DAMAGE_MAX = 8, /* answers with damage in a row, over all replicas, before the reader gives up */
     MAP_TRIES = 200 /* maps without the shard; each is another node's or 50 ms newer. A child is known from its parent, while nodes without a controller may lag for seconds */
 };
@@ -179,7 +178,7 @@ static void reader_ask(struct sluice_reader *r)
             return;
         }
         stream_refresh(r->stream);
-        reader_pause_ms(r, backoff_ms(r->client->env, r->failures++, PAUSE_MIN_MS, PAUSE_BASE_MS, PAUSE_CAP_MS));
+        reader_pause_ms(r, target_pause_ms(&r->target, r->client->env, r->failures++, NULL));
     }
 }
 
@@ -298,12 +297,7 @@ static void reader_retry(struct sluice_reader *r, const struct answer *a)
         reader_end(r, a->code, a->message);
         return;
     }
-    unsigned n = r->failures++;
-    uint64_t ms = a->retry_after_ms;
-    if (ms == 0 && (r->target.hint == NULL || n >= 2)) {
-        ms = backoff_ms(c->env, n, PAUSE_MIN_MS, PAUSE_BASE_MS, PAUSE_CAP_MS);
-    }
-    reader_pause_ms(r, ms);
+    reader_pause_ms(r, target_pause_ms(&r->target, c->env, r->failures++, a));
 }
 
 static void reader_damaged(struct sluice_reader *r, const char *why)

@@ -12,7 +12,6 @@
 
 enum {
     CREDIT_DEFAULT = 1 << 20, HEARTBEAT_DEFAULT_MS = 5000,
-    PAUSE_MIN_MS = 5, PAUSE_BASE_MS = 20, PAUSE_CAP_MS = 200,
     DAMAGE_MAX = 8,     /* pushes with damage in a row */
     MAP_TRIES = 200,    /* maps without the shard, each is another node's or 50 ms newer */
     NOT_FOUND_TRIES = 8 /* nodes that do not know the stream, the shard or the consumer: their maps may be old */
@@ -135,12 +134,7 @@ static void retry(struct sluice_subscription *s, const struct answer *a)
         end(s, a->code, a->message, NULL);
         return;
     }
-    unsigned n = s->failures++;
-    uint64_t ms = a->retry_after_ms;
-    if (ms == 0 && (s->target.hint == NULL || n >= 2)) {
-        ms = backoff_ms(c->env, n, PAUSE_MIN_MS, PAUSE_BASE_MS, PAUSE_CAP_MS);
-    }
-    pause_ms(s, ms);
+    pause_ms(s, target_pause_ms(&s->target, c->env, s->failures++, a));
 }
 
 static void damaged(struct sluice_subscription *s, const char *why)
@@ -419,7 +413,7 @@ static void ask(struct sluice_subscription *s)
         return;
     }
     stream_refresh(s->stream);
-    pause_ms(s, backoff_ms(s->client->env, s->failures++, PAUSE_MIN_MS, PAUSE_BASE_MS, PAUSE_CAP_MS));
+    pause_ms(s, target_pause_ms(&s->target, s->client->env, s->failures++, NULL));
 }
 
 static void begin(struct sluice_subscription *s)
