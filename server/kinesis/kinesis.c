@@ -40,7 +40,6 @@ struct call *call_new(struct kinesis *k, struct http_request *r)
     c->http = r;
     c->holds = 1; /* until it is answered or its peer is gone */
     c->op_number = -1;
-    c->access_key = "";
     arena_init(&c->arena, CALL_MEMORY);
     memcpy(c->account, k->lane->node->settings.account, 12);
     uint8_t random[16];

@@ -5,27 +5,36 @@
 #include "proto/base.h"
 #include "server/kinesis/kinesis_text.h"
 
-enum { SHARD_LIMIT = 10000, ON_DEMAND_STREAM_LIMIT = 50 };
+enum { ON_DEMAND_STREAM_LIMIT = 50 };
 
 /* ---- limits --------------------------------------------------------------------------------------------------------------------- */
+
+static bool counts(const struct call *c, const struct map_stream *s) { return strcmp(s->account, c->account) == 0 && s->status != STREAM_DELETING; }
+
+unsigned long long account_open_shards(const struct call *c)
+{
+    const struct cluster_map *m = c->k->lane->map;
+    unsigned long long open = 0;
+    for (unsigned i = 0; i < m->n_streams; i++) {
+        open += counts(c, &m->streams[i]) && !m->streams[i].on_demand ? m->streams[i].n_open : 0;
+    }
+    return open;
+}
 
 /* The limits are AWS's usual ones, told for clients that plan with them; here the cluster's own bounds count (README.md). */
 void kinesis_DescribeLimits(struct call *c)
 {
     const struct cluster_map *m = c->k->lane->map;
-    uint64_t open = 0, on_demand = 0;
+    uint64_t open = account_open_shards(c), on_demand = 0;
     for (unsigned i = 0; i < m->n_streams; i++) {
-        if (strcmp(m->streams[i].account, c->account) == 0 && m->streams[i].status != STREAM_DELETING) {
-            open += m->streams[i].on_demand ? 0 : m->streams[i].n_open;
-            on_demand += m->streams[i].on_demand;
-        }
+        on_demand += counts(c, &m->streams[i]) && m->streams[i].on_demand;
     }
     struct aws_writer *w = call_writer(c);
-    aws_member_write_integer(w, "ShardLimit", (int64_t)max_u64(SHARD_LIMIT, open));
+    aws_member_write_integer(w, "ShardLimit", (int64_t)max_u64(ACCOUNT_SHARD_LIMIT, open));
     aws_member_write_integer(w, "OpenShardCount", (int64_t)open);
     aws_member_write_integer(w, "OnDemandStreamCount", (int64_t)on_demand);
     aws_member_write_integer(w, "OnDemandStreamCountLimit", (int64_t)max_u64(ON_DEMAND_STREAM_LIMIT, on_demand));
-    call_answer(c);
+    call_reply(c);
 }
 
 /* ---- settings -------------------------------------------------------------------------------------------------------------------- */
@@ -42,7 +51,7 @@ static void answer_commitment(struct call *c, uint32_t commitment, uint64_t sinc
         aws_member_write_time(w, commitment == COMMITMENT_ON ? "StartedAt" : "EndedAt", (int64_t)(since_ms / 1000 * 1000));
     }
     aws_write_object_end(w);
-    call_answer(c);
+    call_reply(c);
 }
 
 void kinesis_DescribeAccountSettings(struct call *c)
@@ -79,13 +88,13 @@ void kinesis_UpdateAccountSettings(struct call *c)
 
 void kinesis_CreateChannel(struct call *c)
 {
-    call_error_text(c, AWS_E_InvalidArgumentException, "Channels are not supported: there is no S3 here that they could deliver to.");
+    call_fail_text(c, AWS_E_InvalidArgumentException, "Channels are not supported: there is no S3 here that they could deliver to.");
 }
 
 static void no_channel(struct call *c)
 {
     struct aws_text arn = aws_member_text(c->input, AWS_M_ChannelARN);
-    call_error(c, AWS_E_ResourceNotFoundException, "Channel %.*s under account %s not found.", (int)min_u64(arn.n, 512), arn.p, c->account);
+    call_fail(c, AWS_E_ResourceNotFoundException, "Channel %.*s under account %s not found.", (int)min_u64(arn.n, 512), arn.p, c->account);
 }
 
 void kinesis_DeleteChannel(struct call *c) { no_channel(c); }
@@ -98,5 +107,5 @@ void kinesis_ListChannels(struct call *c)
     aws_write_key(w, "ChannelSummaries");
     aws_write_list(w);
     aws_write_list_end(w);
-    call_answer(c);
+    call_reply(c);
 }

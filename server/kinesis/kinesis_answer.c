@@ -119,7 +119,7 @@ struct aws_writer *call_writer(struct call *c)
     return &c->writer;
 }
 
-void call_answer_referring(struct call *c, void (*release)(void *arg), void *arg)
+void call_reply_referring(struct call *c, void (*release)(void *arg), void *arg)
 {
     sluice_assert(c->writing);
     if (c->gone) {
@@ -132,16 +132,16 @@ void call_answer_referring(struct call *c, void (*release)(void *arg), void *arg
     answer_written(c, 200, release, arg);
 }
 
-void call_answer(struct call *c) { call_answer_referring(c, NULL, NULL); }
+void call_reply(struct call *c) { call_reply_referring(c, NULL, NULL); }
 
-void call_answer_empty(struct call *c)
+void call_reply_empty(struct call *c)
 {
     if (!c->gone) {
         answer(c, 200, aws_content_type(c->format), NULL);
     }
 }
 
-void call_answer_fixed(struct call *c, unsigned status, const char *type, const char *body)
+void call_reply_fixed(struct call *c, unsigned status, const char *type, const char *body)
 {
     struct iovec iov = {.iov_base = (void *)(uintptr_t)body, .iov_len = body != NULL ? strlen(body) : 0};
     answer(c, status, type, body != NULL ? &(struct http_bytes){.iov = &iov, .n_iov = 1} : NULL);
@@ -149,7 +149,7 @@ void call_answer_fixed(struct call *c, unsigned status, const char *type, const 
 
 /* ---- errors -------------------------------------------------------------------------------------------------------------------- */
 
-void call_error_text(struct call *c, enum aws_error e, const char *message)
+void call_fail_text(struct call *c, enum aws_error e, const char *message)
 {
     if (c->gone) {
         return;
@@ -164,14 +164,14 @@ void call_error_text(struct call *c, enum aws_error e, const char *message)
     answer_written(c, aws_error_status(e), NULL, NULL);
 }
 
-void call_error(struct call *c, enum aws_error e, const char *format, ...)
+void call_fail(struct call *c, enum aws_error e, const char *format, ...)
 {
     char text[MESSAGE_MAX];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    call_error_text(c, e, text);
+    call_fail_text(c, e, text);
 }
 
 void call_native_error(struct call *c, int code, const char *message, struct aws_text stream)
@@ -180,29 +180,29 @@ void call_native_error(struct call *c, int code, const char *message, struct aws
     switch (code) {
     case SLUICE_E_INVALID:
     case SLUICE_E_TOO_LARGE:
-        call_error_text(c, AWS_E_InvalidArgumentException, text);
+        call_fail_text(c, AWS_E_InvalidArgumentException, text);
         break;
     case SLUICE_E_NOT_FOUND:
         if (stream.n > 0) {
             call_no_stream(c, stream);
         } else {
-            call_error_text(c, AWS_E_ResourceNotFoundException, text);
+            call_fail_text(c, AWS_E_ResourceNotFoundException, text);
         }
         break;
     case SLUICE_E_EXISTS:
     case SLUICE_E_IN_USE:
     case SLUICE_E_NOT_ACTIVE:
     case SLUICE_E_CONFLICT:
-        call_error_text(c, AWS_E_ResourceInUseException, text);
+        call_fail_text(c, AWS_E_ResourceInUseException, text);
         break;
     case SLUICE_E_LIMIT:
-        call_error_text(c, AWS_E_LimitExceededException, text);
+        call_fail_text(c, AWS_E_LimitExceededException, text);
         break;
     case SLUICE_E_REFUSED:
-        call_error_text(c, AWS_E_AccessDeniedException, text);
+        call_fail_text(c, AWS_E_AccessDeniedException, text);
         break;
     case SLUICE_E_THROTTLED:
-        call_error_text(c, AWS_E_ProvisionedThroughputExceededException, text);
+        call_fail_text(c, AWS_E_ProvisionedThroughputExceededException, text);
         break;
     case SLUICE_E_NOT_LEADER:
     case SLUICE_E_NOT_READY:
@@ -213,9 +213,9 @@ void call_native_error(struct call *c, int code, const char *message, struct aws
     case SLUICE_E_NO_CONTROLLER:
     case SLUICE_E_NO_CONNECTION:
     case SLUICE_E_MEMORY:
-        call_error_text(c, AWS_E_ServiceUnavailable, text); /* surely nothing happened; SDKs try again */
+        call_fail_text(c, AWS_E_ServiceUnavailable, text); /* surely nothing happened; SDKs try again */
         break;
     default:
-        call_error_text(c, AWS_E_InternalFailure, text);
+        call_fail_text(c, AWS_E_InternalFailure, text);
     }
 }

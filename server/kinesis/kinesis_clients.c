@@ -54,7 +54,7 @@ struct sluice_client *call_client(struct call *c)
         return a->client;
     }
     if (k->clients->n > KEYS_ACCOUNTS_MAX || k->clients->closing > 0) {
-        call_error(c, AWS_E_ServiceUnavailable, "The node is stopping.");
+        call_fail(c, AWS_E_ServiceUnavailable, "The node is stopping.");
         return NULL;
     }
     a = xcalloc(1, sizeof *a);
@@ -67,7 +67,7 @@ struct sluice_client *call_client(struct call *c)
     free(list);
     if (rc != 0) {
         free(a);
-        call_error(c, AWS_E_InternalFailure, "The node cannot reach itself: %s.", sluice_error_text(rc));
+        call_fail(c, AWS_E_InternalFailure, "The node cannot reach itself: %s.", sluice_error_text(rc));
         return NULL;
     }
     a->next = k->clients->first;

@@ -27,11 +27,11 @@ static void registered(struct call *c, const struct sluice_result *r)
         return;
     }
     if (r->code == SLUICE_E_IN_USE || r->code == SLUICE_E_EXISTS) {
-        call_error(c, AWS_E_ResourceInUseException, "Consumer %.*s under stream %s already exists for account %s.", (int)name.n, name.p, s->name, s->account);
+        call_fail(c, AWS_E_ResourceInUseException, "Consumer %.*s under stream %s already exists for account %s.", (int)name.n, name.p, s->name, s->account);
         return;
     }
     if (r->code == SLUICE_E_LIMIT) {
-        call_error(c, AWS_E_LimitExceededException, "Stream %s under account %s has as many registered consumers as it can have.", s->name, s->account);
+        call_fail(c, AWS_E_LimitExceededException, "Stream %s under account %s has as many registered consumers as it can have.", s->name, s->account);
         return;
     }
     const Sluice__ConsumerInfo *info = r->code == 0 ? ((const Sluice__ConsumerReply *)r->reply)->consumer : NULL;
@@ -46,7 +46,7 @@ static void registered(struct call *c, const struct sluice_result *r)
     aws_write_object(w);
     write_consumer(c, w, s, &consumer, "CREATING"); /* as AWS says here, though it is ACTIVE already */
     aws_write_object_end(w);
-    call_answer(c);
+    call_reply(c);
 }
 
 void kinesis_RegisterStreamConsumer(struct call *c)
@@ -70,7 +70,7 @@ void kinesis_RegisterStreamConsumer(struct call *c)
 static void removed(struct call *c, const struct sluice_result *r)
 {
     if (r->code == 0 || r->code == SLUICE_E_NOT_FOUND) { /* it was there when the call came */
-        call_answer_empty(c);
+        call_reply_empty(c);
     } else {
         call_native_error(c, r->code, r->message, (struct aws_text){NULL, 0});
     }
@@ -107,7 +107,7 @@ void kinesis_DescribeStreamConsumer(struct call *c)
     write_consumer(c, w, s, consumer, "ACTIVE");
     aws_member_write_text(w, "StreamARN", arn);
     aws_write_object_end(w);
-    call_answer(c);
+    call_reply(c);
 }
 
 /* A NextToken has the stream's incarnation and the last name that was told. */
@@ -124,7 +124,7 @@ static bool start_of(struct call *c, const struct map_stream *s, char after[NAME
         return false;
     }
     if (n < sizeof s->id || n > sizeof s->id + NAME_MAX_LEN || memcmp(cursor, s->id, sizeof s->id) != 0) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "NextToken does not belong to this stream.");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "NextToken does not belong to this stream.");
         return false;
     }
     memcpy(after, cursor + sizeof s->id, n - sizeof s->id);
@@ -165,5 +165,5 @@ void kinesis_ListStreamConsumers(struct call *c)
     }
     aws_write_list_end(w);
     aws_member_write_text(w, "NextToken", end < s->n_consumers ? next : NULL);
-    call_answer(c);
+    call_reply(c);
 }

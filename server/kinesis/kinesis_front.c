@@ -28,20 +28,20 @@ static void answer_front(struct call *c, const struct aws_front *f)
     c->format = f->format;
     switch (f->kind) {
     case AWS_FRONT_CORS:
-        call_answer_fixed(c, 200, NULL, NULL);
+        call_reply_fixed(c, 200, NULL, NULL);
         break;
     case AWS_FRONT_FIXED:
-        call_answer_fixed(c, f->fixed.status, f->fixed.content_type, f->fixed.body);
+        call_reply_fixed(c, f->fixed.status, f->fixed.content_type, f->fixed.body);
         break;
     default:
-        call_error_text(c, f->error, NULL);
+        call_fail_text(c, f->error, NULL);
     }
 }
 
 static bool refuse(struct call *c, enum aws_error e, const char *message)
 {
     c->k->metrics.signatures_refused_total++;
-    call_error_text(c, e, message);
+    call_fail_text(c, e, message);
     return false;
 }
 
@@ -71,11 +71,6 @@ static bool authenticate(struct call *c, const struct aws_request *r, const uint
     const char *message;
     enum aws_error e = aws_signature_parse(r, &arena, &s, &message);
     bool ok = e == AWS_E_NONE ? c->k->keys == NULL || verify(c, r, &s, body_sha256, &arena) : refuse(c, e, message);
-    char *copy = ok ? arena_alloc(&c->arena, s.access_key.n + 1) : NULL;
-    if (copy != NULL && s.access_key.n > 0) {
-        memcpy(copy, s.access_key.p, s.access_key.n);
-        c->access_key = copy;
-    }
     arena_deinit(&arena);
     return ok;
 }
@@ -86,7 +81,7 @@ void kinesis_front(struct kinesis *k, struct http_request *r)
     struct aws_request head;
     struct aws_front front;
     if (!head_of(c, &head)) {
-        call_answer_fixed(c, 503, NULL, NULL);
+        call_reply_fixed(c, 503, NULL, NULL);
         return;
     }
     aws_front(&head, &front);
@@ -123,12 +118,12 @@ void kinesis_front(struct kinesis *k, struct http_request *r)
         kinesis_run(c);
         break;
     case AWS_WRONG_TYPE:
-        call_error_text(c, AWS_E_SerializationException, message);
+        call_fail_text(c, AWS_E_SerializationException, message);
         break;
     case AWS_INVALID:
-        call_error_text(c, AWS_E_ValidationException, message);
+        call_fail_text(c, AWS_E_ValidationException, message);
         break;
     default:
-        call_error_text(c, AWS_E_ValidationException, "1 validation error detected: the input has more entries than any operation takes");
+        call_fail_text(c, AWS_E_ValidationException, "1 validation error detected: the input has more entries than any operation takes");
     }
 }

@@ -9,6 +9,7 @@
 
 #include "proto/base.h"
 #include "server/kinesis/kinesis_get.h"
+#include "server/kinesis/kinesis_text.h"
 
 enum {
     GET_BYTES_MAX = 10 << 20,       /* keys and data of one answer */
@@ -43,7 +44,7 @@ void call_read_error(struct call *c, int code, const char *message, uint32_t sha
     if (code == SLUICE_E_THROTTLED) {
         char id[AWS_SHARD_ID_SIZE];
         aws_shard_id_format(id, shard);
-        call_error(c, AWS_E_ProvisionedThroughputExceededException, "Rate exceeded for shard %s in stream %s under account %s.", id, stream, c->account);
+        call_fail(c, AWS_E_ProvisionedThroughputExceededException, "Rate exceeded for shard %s in stream %s under account %s.", id, stream, c->account);
     } else {
         call_native_error(c, code, message, (struct aws_text){stream, strlen(stream)});
     }
@@ -193,7 +194,7 @@ static bool write_batch(struct get *g, const uint8_t *batch, size_t len, uint64_
 
 static void write_child(struct aws_writer *w, const struct map_shard *s)
 {
-    char id[AWS_SHARD_ID_SIZE], key[40];
+    char id[AWS_SHARD_ID_SIZE];
     aws_write_object(w);
     aws_shard_id_format(id, s->shard);
     aws_member_write_text(w, "ShardId", id);
@@ -204,13 +205,7 @@ static void write_child(struct aws_writer *w, const struct map_shard *s)
         aws_write_text(w, id, strlen(id));
     }
     aws_write_list_end(w);
-    aws_write_key(w, "HashKeyRange");
-    aws_write_object(w);
-    hash_to_decimal(&s->first, key);
-    aws_member_write_text(w, "StartingHashKey", key);
-    hash_to_decimal(&s->last, key);
-    aws_member_write_text(w, "EndingHashKey", key);
-    aws_write_object_end(w);
+    call_write_hash_range(w, s);
     aws_write_object_end(w);
 }
 
@@ -265,7 +260,7 @@ static void get_answer(struct get *g, const struct sluice_fetched *f)
     aws_member_write_integer(w, "MillisBehindLatest", (int64_t)behind);
     c->k->metrics.get_records_total += g->records;
     get_leave(g);
-    call_answer_referring(c, get_free, g);
+    call_reply_referring(c, get_free, g);
 }
 
 /* ---- fetching -------------------------------------------------------------------------------------------------------------- */
@@ -344,16 +339,16 @@ static const struct map_stream *stream_of(struct call *c, const struct aws_itera
             return NULL;
         }
         if (named != s) {
-            call_error_text(c, AWS_E_InvalidArgumentException, "Invalid ShardIterator.");
+            call_fail_text(c, AWS_E_InvalidArgumentException, "Invalid ShardIterator.");
             return NULL;
         }
     }
     const struct map_shard *shard = s != NULL ? cluster_map_shard(s, it->shard) : NULL;
-    bool usable = s != NULL && strcmp(s->account, c->account) == 0 && (s->status == STREAM_ACTIVE || s->status == STREAM_UPDATING);
+    bool usable = s != NULL && strcmp(s->account, c->account) == 0 && stream_has_data(s);
     if (!usable || shard == NULL || shard->coming) {
         char id[AWS_SHARD_ID_SIZE];
         aws_shard_id_format(id, it->shard);
-        call_error(c, AWS_E_ResourceNotFoundException, "Shard %s in stream %s under account %s does not exist", id, usable ? s->name : "of the iterator", c->account);
+        call_fail(c, AWS_E_ResourceNotFoundException, "Shard %s in stream %s under account %s does not exist", id, usable ? s->name : "of the iterator", c->account);
         return NULL;
     }
     return s;
@@ -373,7 +368,7 @@ void kinesis_GetRecords(struct call *c)
         snprintf(message, sizeof message, "Invalid ShardIterator.");
     }
     if (e != AWS_E_NONE) {
-        call_error_text(c, e, message);
+        call_fail_text(c, e, message);
         return;
     }
     const struct map_stream *s = stream_of(c, &it);

@@ -1,9 +1,9 @@
 /* kinesis_impl.h: what the files of the Kinesis endpoint share: a call, from its request to its one answer.
  *
  * A request becomes a struct call (kinesis.c). It is checked in AWS's order (kinesis_front.c), then its operation's function runs (the table in kinesis_operations.c). An
- * operation answers exactly once, now or later, by call_answer(), call_answer_empty() or call_error(); after that the call is not touched by it any more, unless it holds it.
+ * operation answers exactly once, now or later, by call_reply(), call_reply_empty() or call_fail(); after that the call is not touched by it any more, unless it holds it.
  * Whatever is under way for a call (a native request, a put) holds it (call_hold); when the peer goes away call.gone is set, what comes back later is
- * dropped by call_answer() and call_error() themselves, and the memory goes with the last call_release(). */
+ * dropped by call_reply() and call_fail() themselves, and the memory goes with the last call_release(). */
 #ifndef SLUICE_KINESIS_IMPL_H
 #define SLUICE_KINESIS_IMPL_H
 
@@ -17,10 +17,6 @@
 #include "server/kinesis/kinesis_keys.h"
 #include "server/kinesis/kinesis_rates.h"
 #include "server/lane.h"
-
-/* The controller's files have calls of their own under these names: others for the linker. */
-#define call_answer kinesis_call_answer
-#define call_error kinesis_call_error
 
 enum {
     CALL_HEADERS_MAX = 8,
@@ -65,7 +61,6 @@ struct call {
     bool writing;                     /* the writer is in use */
     char account[16];                 /* the caller's */
     char request_id[AWS_REQUEST_ID_SIZE];
-    const char *access_key;           /* in the arena; "" if none was given */
     /* call_native() */
     void (*native_done)(struct call *c, const struct sluice_result *r);
     bool refreshing;                  /* counted in n_refreshing */
@@ -85,12 +80,12 @@ void call_release(struct call *c);
 /* The writer of the answer, with its outer object begun. */
 struct aws_writer *call_writer(struct call *c);
 /* Ends the outer object and sends it. What the writer refers to must live until release(arg) runs (NULL: it lives in the arena or in the writer). */
-void call_answer(struct call *c);
-void call_answer_referring(struct call *c, void (*release)(void *arg), void *arg);
-void call_answer_empty(struct call *c);
-void call_error(struct call *c, enum aws_error e, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void call_reply(struct call *c);
+void call_reply_referring(struct call *c, void (*release)(void *arg), void *arg);
+void call_reply_empty(struct call *c);
+void call_fail(struct call *c, enum aws_error e, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* With a message as it is (from the aws_ functions); NULL: none. */
-void call_error_text(struct call *c, enum aws_error e, const char *message);
+void call_fail_text(struct call *c, enum aws_error e, const char *message);
 /* The headers that each answer has: ids, content type (NULL: none), CORS. Returns how many; the texts live as long as the call's arena and request. */
 unsigned call_headers(struct call *c, const char *content_type, struct http_header out[CALL_HEADERS_MAX]);
 /* A streaming answer has ended (http_stream_end() or _reset() was called): the call counts as answered. */
@@ -105,6 +100,10 @@ void call_native_error(struct call *c, int code, const char *message, struct aws
 const struct map_stream *call_stream(struct call *c);
 /* The same, and it must be ACTIVE: else ResourceInUseException. */
 const struct map_stream *call_active_stream(struct call *c);
+/* A stream whose records may be written and read: ACTIVE or UPDATING; for others it is not there. */
+bool stream_has_data(const struct map_stream *s);
+const struct map_stream *call_data_stream(struct call *c);
+const char *stream_status_name(const struct map_stream *s);
 /* A shard by the member's text; coming ones are not found. */
 const struct map_shard *call_shard(struct call *c, const struct map_stream *s, struct aws_text id);
 /* By ConsumerARN, or StreamARN and ConsumerName. */
@@ -116,7 +115,9 @@ void call_consumer_arn(const struct call *c, const struct map_stream *s, const s
 /* "Stream S under account A not found." */
 void call_no_stream(struct call *c, struct aws_text name);
 const uint8_t *call_token_key(struct call *c); /* NULL: answered ServiceUnavailable: the cluster has none yet */
-/* The length and the text of a sequence number of a record. */
+/* A sequence number as an input gives it; false: none of ours. */
+bool call_sequence_parse(struct aws_text text, struct seqno *out);
+/* The text of a record's sequence number. */
 void call_sequence(char text[SEQNO_TEXT_MAX], uint64_t created_s, uint32_t shard, uint64_t offset, uint64_t time_ms);
 
 /* ---- native requests (kinesis_native.c) ---- */
@@ -133,7 +134,7 @@ bool call_native_map(struct call *c); /* true: it went on, and may be gone */
 void call_native_gone(struct call *c);
 struct call *call_new(struct kinesis *k, struct http_request *r);
 /* An answer of fixed text, which lives for ever. type NULL: no content type; body NULL: empty. */
-void call_answer_fixed(struct call *c, unsigned status, const char *type, const char *body);
+void call_reply_fixed(struct call *c, unsigned status, const char *type, const char *body);
 
 /* Something was not found. True: the call waits and its operation will run again. False: it is not there. */
 bool call_refresh(struct call *c);

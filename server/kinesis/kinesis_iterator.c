@@ -39,7 +39,7 @@ static void answer(struct iterate *g)
     char text[AWS_ITERATOR_SIZE];
     if (call_iterator_seal(g->call, &g->it, text)) {
         aws_member_write_text(call_writer(g->call), "ShardIterator", text);
-        call_answer(g->call);
+        call_reply(g->call);
     }
 }
 
@@ -47,7 +47,7 @@ static void invalid(struct iterate *g, const char *why)
 {
     char id[AWS_SHARD_ID_SIZE];
     aws_shard_id_format(id, g->it.shard);
-    call_error(g->call, AWS_E_InvalidArgumentException, "StartingSequenceNumber %s used in GetShardIterator on shard %s in stream %s under account %s is invalid%s.", g->sequence, id, g->stream,
+    call_fail(g->call, AWS_E_InvalidArgumentException, "StartingSequenceNumber %s used in GetShardIterator on shard %s in stream %s under account %s is invalid%s.", g->sequence, id, g->stream,
                g->call->account, why);
 }
 
@@ -114,7 +114,7 @@ static bool sequence_ok(struct iterate *g, const struct map_shard *shard, struct
 {
     struct seqno q;
     snprintf(g->sequence, sizeof g->sequence, "%.*s", (int)text.n, text.p);
-    if (text.n >= sizeof g->sequence || !seqno_parse(g->sequence, &q)) {
+    if (!call_sequence_parse(text, &q)) {
         invalid(g, "");
         return false;
     }
@@ -122,7 +122,7 @@ static bool sequence_ok(struct iterate *g, const struct map_shard *shard, struct
         char its[AWS_SHARD_ID_SIZE], used[AWS_SHARD_ID_SIZE];
         aws_shard_id_format(its, q.shard);
         aws_shard_id_format(used, shard->shard);
-        call_error(g->call, AWS_E_InvalidArgumentException, "Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", its, used);
+        call_fail(g->call, AWS_E_InvalidArgumentException, "Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", its, used);
         return false;
     }
     if (q.shard_created_s != shard->created_s) {
@@ -135,7 +135,7 @@ static bool sequence_ok(struct iterate *g, const struct map_shard *shard, struct
     }
     if (q.offset == SEQNO_OFFSET_MAX) { /* EndingSequenceNumber of a closed shard */
         if (g->from == AFTER_SEQUENCE_NUMBER) {
-            call_error(g->call, AWS_E_InvalidArgumentException,
+            call_fail(g->call, AWS_E_InvalidArgumentException,
                        "Invalid SequenceNumber for ShardIteratorType AFTER_SEQUENCE_NUMBER, SequenceNumber has reached max possible value for the shard.");
             return false;
         }
@@ -148,7 +148,7 @@ static bool arguments_fit(struct call *c, enum from from, struct aws_text sequen
 {
     bool by_sequence = from == AT_SEQUENCE_NUMBER || from == AFTER_SEQUENCE_NUMBER, given = sequence.p != NULL;
     if ((given && (from == TRIM_HORIZON || from == LATEST)) || (!given && by_sequence)) {
-        call_error(c, AWS_E_InvalidArgumentException,
+        call_fail(c, AWS_E_InvalidArgumentException,
                    "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or (2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. Request specified %s and %s.",
                    type_names[from], given ? "also a StartingSequenceNumber" : "no StartingSequenceNumber");
         return false;
@@ -158,11 +158,11 @@ static bool arguments_fit(struct call *c, enum from from, struct aws_text sequen
     }
     int64_t now = (int64_t)env_wall_ms(c->k->env), time = aws_member_integer(c->input, AWS_M_Timestamp, -1);
     if (aws_member(c->input, AWS_M_Timestamp) == NULL) {
-        call_error(c, AWS_E_InvalidArgumentException, "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. Current request has no timestamp parameter.");
+        call_fail(c, AWS_E_InvalidArgumentException, "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. Current request has no timestamp parameter.");
         return false;
     }
     if (time > now) {
-        call_error(c, AWS_E_InvalidArgumentException,
+        call_fail(c, AWS_E_InvalidArgumentException,
                    "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: %" PRId64 ", currentTimestampInMillis: %" PRId64, time, now);
         return false;
     }
@@ -171,12 +171,8 @@ static bool arguments_fit(struct call *c, enum from from, struct aws_text sequen
 
 void kinesis_GetShardIterator(struct call *c)
 {
-    const struct map_stream *s = call_stream(c);
+    const struct map_stream *s = call_data_stream(c);
     if (s == NULL) {
-        return;
-    }
-    if (s->status != STREAM_ACTIVE && s->status != STREAM_UPDATING) {
-        call_no_stream(c, (struct aws_text){s->name, strlen(s->name)});
         return;
     }
     const struct map_shard *shard = call_shard(c, s, aws_member_text(c->input, AWS_M_ShardId));
@@ -194,7 +190,7 @@ void kinesis_GetShardIterator(struct call *c)
     }
     struct iterate *g = arena_alloc(&c->arena, sizeof *g);
     if (g == NULL) {
-        call_error_text(c, AWS_E_ServiceUnavailable, "The node has no memory for the call.");
+        call_fail_text(c, AWS_E_ServiceUnavailable, "The node has no memory for the call.");
         return;
     }
     *g = (struct iterate){.call = c, .from = from, .it = {.shard = shard->shard, .position = AWS_POSITION_TRIM_HORIZON}};

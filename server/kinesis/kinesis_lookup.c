@@ -13,7 +13,7 @@ static struct aws_text text_of(const char *s) { return (struct aws_text){s, strl
 
 void call_no_stream(struct call *c, struct aws_text name)
 {
-    call_error(c, AWS_E_ResourceNotFoundException, "Stream %.*s under account %s not found.", TEXT(name), c->account);
+    call_fail(c, AWS_E_ResourceNotFoundException, "Stream %.*s under account %s not found.", TEXT(name), c->account);
 }
 
 static const struct map_stream *find(struct call *c, struct aws_text name)
@@ -43,19 +43,36 @@ const struct map_stream *call_stream(struct call *c)
     const char *message;
     enum aws_error e = aws_stream_of(c->input, &scope, &c->arena, &name, &message);
     if (e != AWS_E_NONE) {
-        call_error_text(c, e, message);
+        call_fail_text(c, e, message);
         return NULL;
     }
     return find_or_answer(c, name);
 }
 
+const char *stream_status_name(const struct map_stream *s)
+{
+    static const char *const names[] = {"CREATING", "ACTIVE", "UPDATING", "DELETING"};
+    return names[s->status];
+}
+
+bool stream_has_data(const struct map_stream *s) { return s->status == STREAM_ACTIVE || s->status == STREAM_UPDATING; }
+
+const struct map_stream *call_data_stream(struct call *c)
+{
+    const struct map_stream *s = call_stream(c);
+    if (s != NULL && !stream_has_data(s)) {
+        call_no_stream(c, text_of(s->name));
+        return NULL;
+    }
+    return s;
+}
+
 static bool active(struct call *c, const struct map_stream *s)
 {
-    static const char *const states[] = {"CREATING", "ACTIVE", "UPDATING", "DELETING"};
     if (s->status == STREAM_ACTIVE) {
         return true;
     }
-    call_error(c, AWS_E_ResourceInUseException, "Stream %s under account %s not ACTIVE, instead in state %s", s->name, s->account, states[s->status]);
+    call_fail(c, AWS_E_ResourceInUseException, "Stream %s under account %s not ACTIVE, instead in state %s", s->name, s->account, stream_status_name(s));
     return false;
 }
 
@@ -76,9 +93,9 @@ const struct map_shard *call_shard(struct call *c, const struct map_stream *s, s
         return NULL;
     }
     if (c->op_number == AWS_OP_SplitShard || c->op_number == AWS_OP_MergeShards) {
-        call_error(c, AWS_E_ResourceNotFoundException, "Could not find shard %.*s in stream %s under account %s.", TEXT(id), s->name, s->account);
+        call_fail(c, AWS_E_ResourceNotFoundException, "Could not find shard %.*s in stream %s under account %s.", TEXT(id), s->name, s->account);
     } else {
-        call_error(c, AWS_E_ResourceNotFoundException, "Shard %.*s in stream %s under account %s does not exist", TEXT(id), s->name, s->account);
+        call_fail(c, AWS_E_ResourceNotFoundException, "Shard %.*s in stream %s under account %s does not exist", TEXT(id), s->name, s->account);
     }
     return NULL;
 }
@@ -96,7 +113,7 @@ static bool consumer_of(struct call *c, const struct aws_arn *arn, const struct 
         if (call_refresh(c)) {
             return false;
         }
-        call_error(c, AWS_E_ResourceNotFoundException, "Consumer %.*s, stream %.*s in account %s not found.", TEXT(arn->consumer), TEXT(arn->stream), c->account);
+        call_fail(c, AWS_E_ResourceNotFoundException, "Consumer %.*s, stream %.*s in account %s not found.", TEXT(arn->consumer), TEXT(arn->stream), c->account);
         return false;
     }
     return true;
@@ -109,7 +126,7 @@ bool call_consumer(struct call *c, const struct map_stream **s, const struct map
     const char *message;
     enum aws_error e = aws_consumer_of(c->input, &scope, &c->arena, &arn, &message);
     if (e != AWS_E_NONE) {
-        call_error_text(c, e, message);
+        call_fail_text(c, e, message);
         return false;
     }
     return consumer_of(c, &arn, s, consumer);
@@ -127,7 +144,7 @@ bool call_resource(struct call *c, const struct map_stream **s, const struct map
     const char *message;
     enum aws_error e = aws_resource_of(c->input, &scope, &c->arena, &arn, &message);
     if (e != AWS_E_NONE) {
-        call_error_text(c, e, message);
+        call_fail_text(c, e, message);
         return false;
     }
     if (arn.consumer.p != NULL) {
@@ -156,10 +173,21 @@ const uint8_t *call_token_key(struct call *c)
 {
     const struct cluster_map *m = c->k->lane->map;
     if (!m->has_token_key) {
-        call_error_text(c, AWS_E_ServiceUnavailable, "The cluster is being formed.");
+        call_fail_text(c, AWS_E_ServiceUnavailable, "The cluster is being formed.");
         return NULL;
     }
     return m->token_key;
+}
+
+bool call_sequence_parse(struct aws_text text, struct seqno *out)
+{
+    char decimal[SEQNO_TEXT_MAX];
+    if (text.p == NULL || text.n >= sizeof decimal) {
+        return false;
+    }
+    memcpy(decimal, text.p, text.n);
+    decimal[text.n] = '\0';
+    return seqno_parse(decimal, out);
 }
 
 void call_sequence(char text[SEQNO_TEXT_MAX], uint64_t created_s, uint32_t shard, uint64_t offset, uint64_t time_ms)

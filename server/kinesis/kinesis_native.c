@@ -106,7 +106,7 @@ void call_native(struct call *c, enum frame_kind kind, const ProtobufCMessage *m
     const struct sluice_call_options o = {.timeout_ms = CALL_NATIVE_MS};
     int rc = sluice_call(client, kind, m, &o, answered, c);
     if (rc != 0) {
-        call_error(c, rc == SLUICE_E_MEMORY ? AWS_E_ServiceUnavailable : AWS_E_InternalFailure, "%s", sluice_error_text(rc));
+        call_fail(c, rc == SLUICE_E_MEMORY ? AWS_E_ServiceUnavailable : AWS_E_InternalFailure, "%s", sluice_error_text(rc));
         call_release(c);
     }
 }
@@ -116,6 +116,6 @@ void call_native_empty(struct call *c, const struct sluice_result *r)
     if (r->code != 0) {
         call_native_error(c, r->code, r->message, aws_member_text(c->input, AWS_M_StreamName));
     } else {
-        call_answer_empty(c);
+        call_reply_empty(c);
     }
 }

@@ -60,7 +60,7 @@ _Static_assert(ARRAY_LEN(operations) == AWS_OPERATION_COUNT && (int)AWS_OPERATIO
 void kinesis_run_now(struct call *c)
 {
     if (c->k->lane->map == NULL) {
-        call_error_text(c, AWS_E_ServiceUnavailable, "The node does not know the cluster yet.");
+        call_fail_text(c, AWS_E_ServiceUnavailable, "The node does not know the cluster yet.");
         return;
     }
     operations[c->op_number].run(c);

@@ -42,7 +42,7 @@ static bool too_large(struct call *c, const struct aws_value *records, uint32_t 
         errors++;
     }
     if (errors > 0) {
-        call_error(c, AWS_E_ValidationException, "%u validation error%s detected: %s", errors, errors > 1 ? "s" : "", list);
+        call_fail(c, AWS_E_ValidationException, "%u validation error%s detected: %s", errors, errors > 1 ? "s" : "", list);
     }
     return errors > 0;
 }
@@ -65,7 +65,7 @@ static bool hashes_ok(struct call *c, const struct aws_value *records, uint32_t 
     for (uint32_t i = 0; i < n; i++) {
         if (aws_member(&records[i], AWS_M_ExplicitHashKey) != NULL && !hash_of(&records[i], &hash)) {
             struct aws_text text = aws_member_text(&records[i], AWS_M_ExplicitHashKey);
-            call_error(c, AWS_E_InvalidArgumentException, "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %.*s", (int)text.n, text.p);
+            call_fail(c, AWS_E_InvalidArgumentException, "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %.*s", (int)text.n, text.p);
             return false;
         }
     }
@@ -79,16 +79,10 @@ static bool ordering_ok(struct call *c, const struct map_stream *s)
     if (text.p == NULL) {
         return true;
     }
-    char decimal[SEQNO_TEXT_MAX];
     struct seqno q;
-    bool ok = text.n < sizeof decimal;
-    if (ok) {
-        memcpy(decimal, text.p, text.n);
-        decimal[text.n] = '\0';
-        ok = strcmp(decimal, "0") == 0 || (seqno_parse(decimal, &q) && q.time_s <= env_wall_ms(c->k->env) / 1000 + 1);
-    }
+    bool ok = aws_text_is(text, "0") || (call_sequence_parse(text, &q) && q.time_s <= env_wall_ms(c->k->env) / 1000 + 1);
     if (!ok) {
-        call_error(c, AWS_E_InvalidArgumentException, "ExclusiveMinimumSequenceNumber %.*s used in PutRecord on stream %s under account %s is invalid.", (int)text.n, text.p, s->name,
+        call_fail(c, AWS_E_InvalidArgumentException, "ExclusiveMinimumSequenceNumber %.*s used in PutRecord on stream %s under account %s is invalid.", (int)text.n, text.p, s->name,
                    c->account);
     }
     return ok;
@@ -128,12 +122,12 @@ static void answer_one(struct put_call *p)
     char text[MESSAGE_MAX];
     if (slot->code == 0) {
         write_place(call_writer(c), slot);
-        call_answer(c);
+        call_reply(c);
     } else if (slot->code == SLUICE_E_THROTTLED) {
         throttled_text(p, slot->shard, text);
-        call_error_text(c, AWS_E_ProvisionedThroughputExceededException, text);
+        call_fail_text(c, AWS_E_ProvisionedThroughputExceededException, text);
     } else if (slot->unknown) {
-        call_error_text(c, AWS_E_InternalFailure, internal_failure);
+        call_fail_text(c, AWS_E_InternalFailure, internal_failure);
     } else {
         call_native_error(c, slot->code, NULL, (struct aws_text){p->stream, strlen(p->stream)});
     }
@@ -172,7 +166,7 @@ static void answer_all(struct put_call *p)
         aws_write_object_end(w);
     }
     aws_write_list_end(w);
-    call_answer(c);
+    call_reply(c);
 }
 
 /* Everything is completed. */
@@ -276,7 +270,7 @@ static void put(struct call *c, const struct map_stream *s, const struct aws_val
     struct put_call *p = arena_alloc(&c->arena, sizeof *p);
     struct put_slot *slots = arena_alloc(&c->arena, n * sizeof *slots);
     if (p == NULL || slots == NULL) {
-        call_error_text(c, AWS_E_ServiceUnavailable, "The node has no memory for the call.");
+        call_fail_text(c, AWS_E_ServiceUnavailable, "The node has no memory for the call.");
         return;
     }
     *p = (struct put_call){.call = c, .records = records, .slots = slots, .n = n, .bytes = bytes};
@@ -287,25 +281,14 @@ static void put(struct call *c, const struct map_stream *s, const struct aws_val
     put_producer_use(p, client, s);
 }
 
-/* The stream to write to: it may be changing, but not be on its way in or out. */
-static const struct map_stream *stream_to_write(struct call *c)
-{
-    const struct map_stream *s = call_stream(c);
-    if (s != NULL && s->status != STREAM_ACTIVE && s->status != STREAM_UPDATING) {
-        call_no_stream(c, (struct aws_text){s->name, strlen(s->name)});
-        return NULL;
-    }
-    return s;
-}
-
 void kinesis_PutRecord(struct call *c)
 {
     const char *wrong = aws_validate_partition_keys(c->input, &c->arena);
     if (wrong != NULL) {
-        call_error_text(c, AWS_E_ValidationException, wrong);
+        call_fail_text(c, AWS_E_ValidationException, wrong);
         return;
     }
-    const struct map_stream *s = stream_to_write(c);
+    const struct map_stream *s = call_data_stream(c);
     if (s == NULL || too_large(c, c->input, 1, s->settings.record_max) || !hashes_ok(c, c->input, 1) || !ordering_ok(c, s)) {
         return;
     }
@@ -316,10 +299,10 @@ void kinesis_PutRecords(struct call *c)
 {
     const char *wrong = aws_validate_partition_keys(c->input, &c->arena);
     if (wrong != NULL) {
-        call_error_text(c, AWS_E_ValidationException, wrong);
+        call_fail_text(c, AWS_E_ValidationException, wrong);
         return;
     }
-    const struct map_stream *s = stream_to_write(c);
+    const struct map_stream *s = call_data_stream(c);
     if (s == NULL) {
         return;
     }
@@ -332,7 +315,7 @@ void kinesis_PutRecords(struct call *c)
         return;
     }
     if (bytes > CALL_BYTES_PUT_MAX) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "Records size exceeds 10 MB limit");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "Records size exceeds 10 MB limit");
         return;
     }
     if (hashes_ok(c, list->list.v, list->list.n)) {

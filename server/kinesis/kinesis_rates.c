@@ -8,18 +8,14 @@
 #include "proto/base.h"
 #include "server/kinesis/kinesis_impl.h"
 #include "server/node_impl.h"
+#include "server/quota.h"
 
 enum { BURST_S = 2, ACCOUNTS_KEPT = 512 };
-
-struct bucket {
-    uint64_t thousandths; /* tokens */
-    uint64_t at_ms;       /* when they were counted; 0: never, it is full */
-};
 
 struct account_rates {
     struct account_rates *next;
     char account[16];
-    struct bucket buckets[AWS_OPERATION_COUNT];
+    struct quota buckets[AWS_OPERATION_COUNT]; /* of rate 0: not asked for yet */
 };
 
 struct kinesis_rates {
@@ -67,16 +63,15 @@ static struct account_rates *account_of(struct kinesis_rates *r, const char *acc
 bool rates_take(struct kinesis_rates *r, const char *account, unsigned operation, uint32_t per_s, uint64_t now_ms)
 {
     sluice_assert(operation < AWS_OPERATION_COUNT && per_s > 0);
-    struct bucket *b = &account_of(r, account)->buckets[operation];
-    uint64_t full = (uint64_t)per_s * BURST_S * 1000;
-    uint64_t passed = min_u64(b->at_ms != 0 ? now_ms - b->at_ms : BURST_S * 1000, BURST_S * 1000);
-    b->thousandths = min_u64(b->thousandths + passed * per_s, full);
-    b->at_ms = now_ms;
-    if (b->thousandths < 1000) {
-        return false;
+    struct quota *q = &account_of(r, account)->buckets[operation];
+    if (q->rate == 0) {
+        quota_init(q, per_s, (uint64_t)per_s * BURST_S, now_ms);
     }
-    b->thousandths -= 1000;
-    return true;
+    bool allowed = quota_wait_ms(q, 1, now_ms) == 0;
+    if (allowed) {
+        quota_take(q, 1, now_ms);
+    }
+    return allowed;
 }
 
 /* ---- between lanes ---- */
@@ -101,7 +96,7 @@ static void answered(struct call *c, bool allowed, void (*then)(struct call *c))
         return;
     }
     c->k->metrics.rate_exceeded_total++;
-    call_error(c, AWS_E_LimitExceededException, "Rate exceeded for account %s.", c->account);
+    call_fail(c, AWS_E_LimitExceededException, "Rate exceeded for account %s.", c->account);
 }
 
 static void answer_here(struct lane *l, void *arg)

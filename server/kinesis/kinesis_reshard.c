@@ -10,9 +10,9 @@ enum { SHARDS_OF_STREAM_MAX = 10000 };
 static void begun(struct call *c, const struct sluice_result *r)
 {
     if (r->code == 0) {
-        call_answer_empty(c);
+        call_reply_empty(c);
     } else if (r->code == SLUICE_E_TOO_LARGE) {
-        call_error_text(c, AWS_E_LimitExceededException, r->message);
+        call_fail_text(c, AWS_E_LimitExceededException, r->message);
     } else {
         call_changed_error(c, r);
     }
@@ -23,7 +23,7 @@ static bool open_shard(struct call *c, const struct map_stream *s, const struct 
     if (shard != NULL && shard->closed) {
         char id[AWS_SHARD_ID_SIZE];
         aws_shard_id_format(id, shard->shard);
-        call_error(c, AWS_E_ResourceInUseException, "Shard %s in stream %s under account %s has already been merged or split, and thus is not eligible for merging or splitting.", id,
+        call_fail(c, AWS_E_ResourceInUseException, "Shard %s in stream %s under account %s has already been merged or split, and thus is not eligible for merging or splitting.", id,
                    s->name, s->account);
     }
     return shard != NULL && !shard->closed;
@@ -32,7 +32,7 @@ static bool open_shard(struct call *c, const struct map_stream *s, const struct 
 static bool provisioned(struct call *c, const struct map_stream *s)
 {
     if (s->on_demand) {
-        call_error(c, AWS_E_ValidationException, "Request is invalid. Stream %s under account %s is in On-Demand mode.", s->name, s->account);
+        call_fail(c, AWS_E_ValidationException, "Request is invalid. Stream %s under account %s is in On-Demand mode.", s->name, s->account);
     }
     return !s->on_demand;
 }
@@ -58,7 +58,7 @@ void kinesis_SplitShard(struct call *c)
         hash_to_decimal(&shard->first, first);
         hash_to_decimal(&shard->last, last);
         aws_shard_id_format(id, shard->shard);
-        call_error(c, AWS_E_InvalidArgumentException,
+        call_fail(c, AWS_E_InvalidArgumentException,
                    "NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s is not both greater than one plus the shard's StartingHashKey %s and less "
                    "than the shard's EndingHashKey %s.",
                    key, id, s->name, s->account, first, last);
@@ -87,7 +87,7 @@ void kinesis_MergeShards(struct call *c)
         char a[AWS_SHARD_ID_SIZE], b[AWS_SHARD_ID_SIZE];
         aws_shard_id_format(a, lower->shard);
         aws_shard_id_format(b, upper->shard);
-        call_error(c, AWS_E_InvalidArgumentException, "Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging", a, b, s->name,
+        call_fail(c, AWS_E_InvalidArgumentException, "Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging", a, b, s->name,
                    s->account);
         return;
     }
@@ -109,7 +109,7 @@ static void answer_count(struct call *c, const struct count *n)
     aws_member_write_integer(w, "CurrentShardCount", n->now);
     aws_member_write_integer(w, "TargetShardCount", n->target);
     aws_member_write_text(w, "StreamARN", n->arn);
-    call_answer(c);
+    call_reply(c);
 }
 
 static void count_begun(struct call *c, const struct sluice_result *r)
@@ -129,17 +129,17 @@ void kinesis_UpdateShardCount(struct call *c)
     }
     int64_t target = aws_member_integer(c->input, AWS_M_TargetShardCount, 0), now = s->n_open;
     if (target > 2 * now || 2 * target < now) {
-        call_error(c, AWS_E_LimitExceededException, "UpdateShardCount cannot scale %s your current open shard count. Current open shard count: %lld, Target shard count: %lld",
+        call_fail(c, AWS_E_LimitExceededException, "UpdateShardCount cannot scale %s your current open shard count. Current open shard count: %lld, Target shard count: %lld",
                    target > now ? "up over double" : "down below half", (long long)now, (long long)target);
         return;
     }
     if (target > SHARDS_OF_STREAM_MAX) {
-        call_error(c, AWS_E_LimitExceededException, "A stream has at most %d shards. Target shard count: %lld", SHARDS_OF_STREAM_MAX, (long long)target);
+        call_fail(c, AWS_E_LimitExceededException, "A stream has at most %d shards. Target shard count: %lld", SHARDS_OF_STREAM_MAX, (long long)target);
         return;
     }
     struct count *n = arena_alloc(&c->arena, sizeof *n);
     if (n == NULL) {
-        call_error_text(c, AWS_E_ServiceUnavailable, NULL);
+        call_fail_text(c, AWS_E_ServiceUnavailable, NULL);
         return;
     }
     memcpy(n->name, s->name, sizeof n->name);

@@ -12,7 +12,7 @@ static void changed(struct call *c, const struct sluice_result *r)
     if (r->code != 0) {
         call_changed_error(c, r);
     } else {
-        call_answer_empty(c);
+        call_reply_empty(c);
     }
 }
 
@@ -33,12 +33,12 @@ static void change_retention(struct call *c, bool up)
     long long hours = aws_member_integer(c->input, AWS_M_RetentionPeriodHours, 0), now = s->settings.retention_hours;
     if (hours < RETENTION_MIN_H || hours > RETENTION_MAX_H) {
         bool low = hours < RETENTION_MIN_H;
-        call_error(c, AWS_E_InvalidArgumentException, "%s allowed retention period is %d hours. Requested retention period (%lld hours) is too %s.", low ? "Minimum" : "Maximum",
+        call_fail(c, AWS_E_InvalidArgumentException, "%s allowed retention period is %d hours. Requested retention period (%lld hours) is too %s.", low ? "Minimum" : "Maximum",
                    low ? RETENTION_MIN_H : RETENTION_MAX_H, hours, low ? "short" : "long");
         return;
     }
     if (up ? hours < now : hours > now) {
-        call_error(c, AWS_E_InvalidArgumentException,
+        call_fail(c, AWS_E_InvalidArgumentException,
                    "Requested retention period (%lld hours) for stream %s can not be %s than existing retention period (%lld hours). Use %sRetentionPeriod API.", hours, s->name,
                    up ? "shorter" : "longer", now, up ? "Decrease" : "Increase");
         return;
@@ -68,7 +68,7 @@ void kinesis_UpdateStreamMode(struct call *c)
     m.warm = aws_member(c->input, AWS_M_WarmThroughputMiBps) != NULL;
     m.warm_mibps = warm_of(c);
     if (m.warm && !on_demand) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "WarmThroughputMiBps is for streams in mode ON_DEMAND.");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "WarmThroughputMiBps is for streams in mode ON_DEMAND.");
         return;
     }
     update(c, s, &m, changed);
@@ -101,7 +101,7 @@ static void warmed(struct call *c, const struct sluice_result *r)
     aws_member_write_text(w, "StreamARN", arn);
     aws_member_write_text(w, "StreamName", s->name);
     call_write_warm(w, s);
-    call_answer(c);
+    call_reply(c);
 }
 
 void kinesis_UpdateStreamWarmThroughput(struct call *c)
@@ -111,7 +111,7 @@ void kinesis_UpdateStreamWarmThroughput(struct call *c)
         return;
     }
     if (!s->on_demand) {
-        call_error(c, AWS_E_ValidationException, "Request is invalid. Stream %s under account %s is in Provisioned mode.", s->name, s->account);
+        call_fail(c, AWS_E_ValidationException, "Request is invalid. Stream %s under account %s is in Provisioned mode.", s->name, s->account);
         return;
     }
     Sluice__StreamUpdate m = SLUICE__STREAM_UPDATE__INIT;
@@ -126,10 +126,10 @@ void kinesis_UpdateStreamRecordDistributionStrategy(struct call *c)
         return;
     }
     if (aws_text_is(aws_member_text(c->input, AWS_M_RecordDistributionStrategy), "AUTO")) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "RecordDistributionStrategy AUTO is not supported: records are distributed by their partition keys.");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "RecordDistributionStrategy AUTO is not supported: records are distributed by their partition keys.");
         return;
     }
-    call_answer_empty(c);
+    call_reply_empty(c);
 }
 
 /* ---- shard-level metrics -------------------------------------------------------------------------------------------------------------- */
@@ -162,7 +162,7 @@ static void monitored(struct call *c, const struct sluice_result *r)
     call_write_metrics(w, "CurrentShardLevelMetrics", m->before);
     call_write_metrics(w, "DesiredShardLevelMetrics", info != NULL ? info->metrics : m->after);
     aws_member_write_text(w, "StreamARN", m->arn);
-    call_answer(c);
+    call_reply(c);
 }
 
 static void change_monitoring(struct call *c, bool on)
@@ -173,7 +173,7 @@ static void change_monitoring(struct call *c, bool on)
         return;
     }
     if (k == NULL) {
-        call_error_text(c, AWS_E_ServiceUnavailable, NULL);
+        call_fail_text(c, AWS_E_ServiceUnavailable, NULL);
         return;
     }
     uint32_t bits = metric_bits(c);
@@ -200,11 +200,11 @@ static void refuse_encryption(struct call *c)
         return;
     }
     if (aws_text_is(aws_member_text(c->input, AWS_M_EncryptionType), "NONE")) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "EncryptionType must be KMS.");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "EncryptionType must be KMS.");
         return;
     }
     struct aws_text key = aws_member_text(c->input, AWS_M_KeyId);
-    call_error(c, AWS_E_KMSNotFoundException, "Key '%.*s' does not exist: there is no key service here, and streams are not encrypted by it.", (int)min_u64(key.n, 512), key.p);
+    call_fail(c, AWS_E_KMSNotFoundException, "Key '%.*s' does not exist: there is no key service here, and streams are not encrypted by it.", (int)min_u64(key.n, 512), key.p);
 }
 
 void kinesis_StartStreamEncryption(struct call *c) { refuse_encryption(c); }

@@ -21,12 +21,12 @@ static bool filter_of(struct call *c, const struct map_stream *s, struct shard_f
         return false;
     }
     if (type.p != NULL && !shard_filter_kind(type, &f->kind)) {
-        call_error(c, AWS_E_InvalidArgumentException, "ShardFilter.Type %.*s is unknown.", (int)type.n, type.p);
+        call_fail(c, AWS_E_InvalidArgumentException, "ShardFilter.Type %.*s is unknown.", (int)type.n, type.p);
         return false;
     }
     if (f->kind == SHARDS_AT_TIMESTAMP || f->kind == SHARDS_FROM_TIMESTAMP) {
         if (aws_member(in, AWS_M_Timestamp) == NULL) {
-            call_error(c, AWS_E_InvalidArgumentException, "ShardFilter of type %.*s needs a Timestamp.", (int)type.n, type.p);
+            call_fail(c, AWS_E_InvalidArgumentException, "ShardFilter of type %.*s needs a Timestamp.", (int)type.n, type.p);
             return false;
         }
         int64_t at = aws_member_integer(in, AWS_M_Timestamp, 0);
@@ -35,7 +35,7 @@ static bool filter_of(struct call *c, const struct map_stream *s, struct shard_f
         struct aws_text id = aws_member_text(in, AWS_M_ShardId);
         int64_t behind;
         if (id.p == NULL) {
-            call_error_text(c, AWS_E_InvalidArgumentException, "ShardFilter of type AFTER_SHARD_ID needs a ShardId.");
+            call_fail_text(c, AWS_E_InvalidArgumentException, "ShardFilter of type AFTER_SHARD_ID needs a ShardId.");
             return false;
         }
         if (!call_shard_number(c, id, &behind)) {
@@ -58,7 +58,7 @@ static const struct map_stream *go_on(struct call *c, struct aws_text token, str
     }
     const struct map_stream *s = shard_filter_unpack(f, cursor, n) ? cluster_map_stream_by_id(c->k->lane->map, f->stream) : NULL;
     if (s == NULL || strcmp(s->account, c->account) != 0) {
-        call_error_text(c, AWS_E_ResourceNotFoundException, "The stream of this NextToken is not there any more.");
+        call_fail_text(c, AWS_E_ResourceNotFoundException, "The stream of this NextToken is not there any more.");
         return NULL;
     }
     return s;
@@ -71,7 +71,7 @@ bool call_creation_agrees(struct call *c, const struct map_stream *s)
     if (v == NULL || v->integer / 1000 == (int64_t)(s->created_ms / 1000)) {
         return true;
     }
-    call_error(c, AWS_E_ResourceNotFoundException, "Stream %s under account %s of that creation time not found.", s->name, s->account);
+    call_fail(c, AWS_E_ResourceNotFoundException, "Stream %s under account %s of that creation time not found.", s->name, s->account);
     return false;
 }
 
@@ -87,15 +87,15 @@ void kinesis_ListShards(struct call *c)
     struct aws_text token = aws_member_text(in, AWS_M_NextToken);
     bool named = aws_member(in, AWS_M_StreamName) != NULL || aws_member(in, AWS_M_StreamARN) != NULL;
     if (token.p == NULL && !named) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "Either NextToken or StreamName should be provided.");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "Either NextToken or StreamName should be provided.");
         return;
     }
     if (token.p != NULL && named) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "NextToken and StreamName cannot be provided together.");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "NextToken and StreamName cannot be provided together.");
         return;
     }
     if (token.p != NULL && (aws_member(in, AWS_M_StreamCreationTimestamp) != NULL || aws_member(in, AWS_M_ExclusiveStartShardId) != NULL || aws_member(in, AWS_M_ShardFilter) != NULL)) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "NextToken cannot be provided together with ExclusiveStartShardId, StreamCreationTimestamp or ShardFilter.");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "NextToken cannot be provided together with ExclusiveStartShardId, StreamCreationTimestamp or ShardFilter.");
         return;
     }
     struct shard_filter f;
@@ -116,7 +116,7 @@ void kinesis_ListShards(struct call *c)
         }
         more = left == 0;
         if (!more) {
-            call_write_shard(w, s, shard);
+            call_write_shard(w, shard);
             left--;
             f.next = shard->shard + 1;
         }
@@ -131,5 +131,5 @@ void kinesis_ListShards(struct call *c)
         }
         aws_member_write_text(w, "NextToken", next);
     }
-    call_answer(c);
+    call_reply(c);
 }

@@ -9,12 +9,6 @@
 
 enum { ON_DEMAND_SHARDS = 4, DESCRIBE_LIMIT = 100, LIST_LIMIT = 100 };
 
-static const char *status_name(const struct map_stream *s)
-{
-    static const char *const names[] = {"CREATING", "ACTIVE", "UPDATING", "DELETING"};
-    return names[s->status];
-}
-
 static const char *mode_name(const struct map_stream *s) { return s->on_demand ? "ON_DEMAND" : "PROVISIONED"; }
 
 static void write_mode(struct aws_writer *w, const struct map_stream *s)
@@ -31,7 +25,7 @@ static void created(struct call *c, const struct sluice_result *r)
 {
     struct aws_text name = aws_member_text(c->input, AWS_M_StreamName);
     if (r->code == SLUICE_E_EXISTS) {
-        call_error(c, AWS_E_ResourceInUseException, "Stream %.*s under account %s already exists.", (int)name.n, name.p, c->account);
+        call_fail(c, AWS_E_ResourceInUseException, "Stream %.*s under account %s already exists.", (int)name.n, name.p, c->account);
     } else {
         call_native_empty(c, r);
     }
@@ -43,25 +37,25 @@ void kinesis_CreateStream(struct call *c)
     bool on_demand = aws_text_is(aws_member_text(mode, AWS_M_StreamMode), "ON_DEMAND");
     int64_t shards = aws_member_integer(in, AWS_M_ShardCount, ON_DEMAND_SHARDS), warm = aws_member_integer(in, AWS_M_WarmThroughputMiBps, 0);
     if (on_demand && aws_member(in, AWS_M_ShardCount) != NULL) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "ShardCount must not be given for a stream in mode ON_DEMAND.");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "ShardCount must not be given for a stream in mode ON_DEMAND.");
         return;
     }
     if (aws_text_is(aws_member_text(in, AWS_M_RecordDistributionStrategy), "AUTO")) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "RecordDistributionStrategy AUTO is not supported: records are distributed by their partition keys.");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "RecordDistributionStrategy AUTO is not supported: records are distributed by their partition keys.");
         return;
     }
-    if (shards > 10000) {
-        call_error(c, AWS_E_LimitExceededException,
-                   "This request would exceed the shard limit for the account %s in %s. Current shard count for the account: %u. Limit: %d. Number of additional shards that would have "
+    if (shards > ACCOUNT_SHARD_LIMIT) {
+        call_fail(c, AWS_E_LimitExceededException,
+                   "This request would exceed the shard limit for the account %s in %s. Current shard count for the account: %llu. Limit: %d. Number of additional shards that would have "
                    "resulted from this request: %lld. Refer to the AWS Service Limits page (https://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for current "
                    "limits and how to request higher limits.",
-                   c->account, c->k->lane->node->settings.region, 0u, 10000, (long long)shards);
+                   c->account, c->k->lane->node->settings.region, account_open_shards(c), ACCOUNT_SHARD_LIMIT, (long long)shards);
         return;
     }
     Sluice__StreamCreate m = SLUICE__STREAM_CREATE__INIT;
     m.name = call_text(c, aws_member_text(in, AWS_M_StreamName));
     m.shards = (uint32_t)shards;
-    m.on_demand = on_demand || aws_member(in, AWS_M_ShardCount) == NULL ? on_demand : false;
+    m.on_demand = on_demand;
     m.record_max = (uint32_t)aws_member_integer(in, AWS_M_MaxRecordSizeInKiB, 0) * 1024;
     m.warm_mibps = (uint32_t)min_u64((uint64_t)warm, UINT32_MAX);
     if (m.name == NULL || !call_tags(c, &m.tags, &m.n_tags)) {
@@ -73,7 +67,7 @@ void kinesis_CreateStream(struct call *c)
 static void deleted(struct call *c, const struct sluice_result *r)
 {
     if (r->code == SLUICE_E_NOT_FOUND) {
-        call_answer_empty(c); /* it was there when the call came: another deleted it meanwhile */
+        call_reply_empty(c); /* it was there when the call came: another deleted it meanwhile */
     } else {
         call_native_empty(c, r);
     }
@@ -87,12 +81,12 @@ void kinesis_DeleteStream(struct call *c)
     }
     bool enforced = aws_member_boolean(c->input, AWS_M_EnforceConsumerDeletion, false);
     if (s->n_consumers > 0 && !enforced) {
-        call_error(c, AWS_E_ResourceInUseException, "Stream %s under account %s has %u registered consumers; deregister them, or set EnforceConsumerDeletion.", s->name,
+        call_fail(c, AWS_E_ResourceInUseException, "Stream %s under account %s has %u registered consumers; deregister them, or set EnforceConsumerDeletion.", s->name,
                    s->account, s->n_consumers);
         return;
     }
     if (s->status == STREAM_DELETING) {
-        call_error(c, AWS_E_ResourceInUseException, "Stream %s under account %s not ACTIVE, instead in state DELETING", s->name, s->account);
+        call_fail(c, AWS_E_ResourceInUseException, "Stream %s under account %s not ACTIVE, instead in state DELETING", s->name, s->account);
         return;
     }
     Sluice__StreamDelete m = SLUICE__STREAM_DELETE__INIT;
@@ -109,7 +103,7 @@ static void write_common(struct call *c, struct aws_writer *w, const struct map_
     call_stream_arn(c, s, arn);
     aws_member_write_text(w, "StreamName", s->name);
     aws_member_write_text(w, "StreamARN", arn);
-    aws_member_write_text(w, "StreamStatus", status_name(s));
+    aws_member_write_text(w, "StreamStatus", stream_status_name(s));
     write_mode(w, s);
     aws_member_write_integer(w, "RetentionPeriodHours", s->settings.retention_hours);
     aws_member_write_time(w, "StreamCreationTimestamp", (int64_t)(s->created_ms / 1000 * 1000));
@@ -139,7 +133,7 @@ void kinesis_DescribeStreamSummary(struct call *c)
         call_write_warm(w, s);
     }
     aws_write_object_end(w);
-    call_answer(c);
+    call_reply(c);
 }
 
 void kinesis_DescribeStream(struct call *c)
@@ -168,14 +162,14 @@ void kinesis_DescribeStream(struct call *c)
         }
         more = n == limit;
         if (!more) {
-            call_write_shard(w, s, shard);
+            call_write_shard(w, shard);
             n++;
         }
     }
     aws_write_list_end(w);
     aws_member_write_boolean(w, "HasMoreShards", more);
     aws_write_object_end(w);
-    call_answer(c);
+    call_reply(c);
 }
 
 /* ---- listing ---------------------------------------------------------------------------------------------------------------------- */
@@ -187,7 +181,7 @@ static void write_summary(struct call *c, struct aws_writer *w, const struct map
     aws_write_object(w);
     aws_member_write_text(w, "StreamName", s->name);
     aws_member_write_text(w, "StreamARN", arn);
-    aws_member_write_text(w, "StreamStatus", status_name(s));
+    aws_member_write_text(w, "StreamStatus", stream_status_name(s));
     write_mode(w, s);
     aws_member_write_time(w, "StreamCreationTimestamp", (int64_t)(s->created_ms / 1000 * 1000));
     aws_write_object_end(w);
@@ -250,5 +244,5 @@ void kinesis_ListStreams(struct call *c)
         write_summary(c, w, &m->streams[i]);
     }
     aws_write_list_end(w);
-    call_answer(c);
+    call_reply(c);
 }

@@ -15,7 +15,7 @@
 
 #include "proto/base.h"
 #include "server/aws/aws_event.h"
-#include "server/kinesis/kinesis_get.h"
+#include "server/kinesis/kinesis_subscribe.h"
 
 enum {
     SUBSCRIBE_MS = 300000,
@@ -23,74 +23,12 @@ enum {
     SUBSCRIBE_HEARTBEAT_MS = 4000,  /* clients expect an event every 5 s */
     SUBSCRIBE_LEADERLESS_MS = 20000,
     CHILDREN_MS = 10000,            /* how long the end of a shard waits for a map that has its children */
-    EVENT_BYTES = 1 << 20,          /* keys and data in one event, unless one record has more */
-    EVENT_RECORDS = 10000,
     QUEUED_BYTES = 512 << 10        /* unsent: more is not written */
-};
-
-/* What the leader pushed at once, until all of it has left. */
-struct push {
-    struct push *next;       /* in the queue */
-    struct push *live_next, **live_prev;
-    struct subscriber *s;    /* NULL: it has ended */
-    unsigned refs;           /* the queue's, and one for each event that refers to it */
-    uint64_t offset, millis_behind;
-    uint8_t *data;           /* NULL: a heartbeat */
-    size_t len, pos;         /* pos: of the batch that is next */
-};
-
-struct subscriber {
-    struct kinesis *k;
-    struct call *call;
-    struct subscriber *next, **prev;
-    struct sluice_client *client;
-    struct sluice_subscription *subscription; /* NULL: it has ended */
-    uint8_t stream_id[16];
-    char stream[NAME_MAX_LEN + 1];
-    uint64_t consumer_id, map_version, created_s;
-    uint32_t shard;
-    uint64_t next_offset;    /* to be written */
-    bool streaming;          /* the answer has begun */
-    struct push *queue, **queue_tail, *live;
-    bool over, closed;       /* nothing more will be pushed; the shard has ended */
-    enum aws_error error;    /* over: the exception to end with; NONE: a clean end */
-    char message[256];
-    uint32_t children[CHILDREN_MAX];
-    size_t n_children;
-    struct env_timer timer;  /* 5 minutes; then the wait for the children */
-};
-
-struct kept_memory { struct kept_memory *next; void *memory; };
-
-/* One event on its way. */
-struct event {
-    struct call *call;       /* held: the writer's blocks are the endpoint's */
-    struct push *push;
-    struct kept_memory *kept;
-    struct aws_writer writer;
-    struct aws_event frame;
-    struct iovec iov[];      /* head, payload, tail */
 };
 
 static void pump(struct subscriber *s);
 
 /* ---- pushes ---------------------------------------------------------------------------------------------------------------- */
-
-static void push_unref(struct push *p)
-{
-    if (--p->refs > 0) {
-        return;
-    }
-    *p->live_prev = p->live_next;
-    if (p->live_next != NULL) {
-        p->live_next->live_prev = p->live_prev;
-    }
-    if (p->s != NULL && p->s->subscription != NULL && p->len > 0) {
-        sluice_subscription_credit(p->s->subscription, p->len);
-    }
-    free(p->data);
-    free(p);
-}
 
 static void pushed(struct sluice_subscription *subscription, struct sluice_pushed *in, void *user)
 {
@@ -160,216 +98,18 @@ static void end_stream(struct subscriber *s)
     subscriber_free(s);
 }
 
-/* ---- events ---------------------------------------------------------------------------------------------------------------- */
-
-static void kept_free(struct kept_memory *k)
-{
-    while (k != NULL) {
-        struct kept_memory *next = k->next;
-        free(k->memory);
-        free(k);
-        k = next;
-    }
-}
-
-static void event_left(void *arg)
-{
-    struct event *e = arg;
-    struct call *c = e->call;
-    aws_writer_deinit(&e->writer);
-    kept_free(e->kept);
-    if (e->push != NULL) {
-        push_unref(e->push);
-    }
-    free(e);
-    call_release(c);
-}
-
-static bool event_send(struct subscriber *s, struct aws_writer *w, struct push *p, struct kept_memory *kept, enum aws_error exception)
-{
-    const struct iovec *iov;
-    unsigned n;
-    size_t bytes;
-    struct call *c = s->call;
-    if (aws_writer_end(w, &iov, &n, &bytes) != 0 || bytes > AWS_EVENT_PAYLOAD_MAX) {
-        aws_writer_deinit(w);
-        kept_free(kept);
-        return false;
-    }
-    struct event *e = xcalloc(1, sizeof *e + (n + 2) * sizeof e->iov[0]);
-    *e = (struct event){.call = c, .push = p, .kept = kept, .writer = *w};
-    if (exception != AWS_E_NONE) {
-        aws_event_seal_exception(&e->frame, c->format, exception, iov, n);
-    } else {
-        aws_event_seal(&e->frame, c->format, "SubscribeToShardEvent", iov, n);
-    }
-    e->iov[0] = (struct iovec){e->frame.head, e->frame.head_n};
-    memcpy(e->iov + 1, iov, n * sizeof *iov);
-    e->iov[n + 1] = (struct iovec){e->frame.tail, AWS_EVENT_TAIL};
-    call_hold(c);
-    if (p != NULL) {
-        p->refs++;
-    }
-    if (http_stream_write(c->http, &(struct http_bytes){.iov = e->iov, .n_iov = n + 2, .release = event_left, .arg = e}) != 0) {
-        event_left(e);
-        return false;
-    }
-    return true;
-}
-
-static void event_begin(struct subscriber *s, struct aws_writer *w)
-{
-    aws_writer_init(w, s->call->format, AWS_EVENT_PAYLOAD_MAX, &s->k->blocks);
-    aws_write_object(w);
-}
-
-static void continuation(const struct subscriber *s, struct aws_writer *w, uint64_t last_ms)
-{
-    char text[SEQNO_TEXT_MAX];
-    if (last_ms != 0) {
-        call_sequence(text, s->created_s, s->shard, s->next_offset - 1, last_ms);
-    } else {
-        call_sequence(text, s->created_s, s->shard, s->next_offset, 0);
-    }
-    aws_member_write_text(w, "ContinuationSequenceNumber", text);
-}
-
-/* An event in the making. */
-struct gathering {
-    struct aws_writer w;
-    struct kept_memory *kept; /* what LZ4 unpacked and CBOR refers to */
-    void *scratch;
-    size_t scratch_size;
-    uint64_t bytes, last_ms;
-    unsigned records;
-    bool full;
-};
-
-/* The records of the push's present batch from s->next_offset on, as many as fit. False: it is damaged inside. */
-static bool gather_batch(struct subscriber *s, struct push *p, struct gathering *g)
-{
-    const uint8_t *batch = p->data + p->pos;
-    uint32_t len = get_u32(batch + 4); /* checked when it came */
-    struct batch_reader br;
-    struct batch_record r;
-    if (batch_reader_open_verified(&br, batch, len, &g->scratch, &g->scratch_size, NULL) != 0) {
-        return false;
-    }
-    int got;
-    while ((got = batch_reader_next(&br, &r)) == 1) {
-        if (r.offset < s->next_offset) {
-            continue;
-        }
-        g->full = g->records > 0 && (g->records == EVENT_RECORDS || g->bytes + r.key_len + r.data_len > EVENT_BYTES);
-        if (g->full) {
-            break;
-        }
-        kinesis_write_record(&g->w, s->shard, s->created_s, br.header.time_ms, &r);
-        g->bytes += r.key_len + r.data_len;
-        g->last_ms = br.header.time_ms;
-        g->records++;
-        s->next_offset = r.offset + 1;
-    }
-    p->pos += got == 0 ? len : 0;
-    if (br.header.codec == BATCH_LZ4 && s->call->format == AWS_CBOR) {
-        struct kept_memory *k = xcalloc(1, sizeof *k);
-        *k = (struct kept_memory){.next = g->kept, .memory = g->scratch};
-        g->kept = k;
-        g->scratch = NULL;
-        g->scratch_size = 0;
-    }
-    return got >= 0;
-}
-
-/* The next records of a push, as many as fit into one event. False: damaged, or no memory. */
-static bool records_event(struct subscriber *s, struct push *p)
-{
-    struct gathering g = {0};
-    event_begin(s, &g.w);
-    aws_write_key(&g.w, "Records");
-    aws_write_list(&g.w);
-    bool sound = true;
-    while (sound && !g.full && p->pos < p->len) {
-        sound = gather_batch(s, p, &g);
-    }
-    free(g.scratch);
-    if (!sound || g.records == 0) {
-        aws_writer_deinit(&g.w);
-        kept_free(g.kept);
-        return sound;
-    }
-    aws_write_list_end(&g.w);
-    continuation(s, &g.w, g.last_ms);
-    uint64_t now = env_wall_ms(s->k->env);
-    aws_member_write_integer(&g.w, "MillisBehindLatest", (int64_t)(p->pos == p->len ? p->millis_behind : now > g.last_ms ? now - g.last_ms : 1));
-    aws_write_object_end(&g.w);
-    s->k->metrics.pushed_records_total += g.records;
-    return event_send(s, &g.w, p, g.kept, AWS_E_NONE);
-}
-
-static bool empty_event(struct subscriber *s, uint64_t millis_behind)
-{
-    struct aws_writer w;
-    event_begin(s, &w);
-    aws_write_key(&w, "Records");
-    aws_write_list(&w);
-    aws_write_list_end(&w);
-    continuation(s, &w, 0);
-    aws_member_write_integer(&w, "MillisBehindLatest", (int64_t)millis_behind);
-    aws_write_object_end(&w);
-    return event_send(s, &w, NULL, NULL, AWS_E_NONE);
-}
-
-/* The first push of the queue, as far as there is room. False: it cannot be written. */
-static bool push_step(struct subscriber *s)
-{
-    struct push *p = s->queue;
-    s->next_offset = max_u64(s->next_offset, p->offset);
-    bool fine = p->len > 0 ? records_event(s, p) : empty_event(s, p->millis_behind);
-    if (fine && p->pos == p->len) {
-        s->queue = p->next;
-        if (s->queue == NULL) {
-            s->queue_tail = &s->queue;
-        }
-        push_unref(p);
-    }
-    return fine;
-}
-
-static void last_event(struct subscriber *s, const struct map_stream *m)
-{
-    struct aws_writer w;
-    event_begin(s, &w);
-    aws_write_key(&w, "Records");
-    aws_write_list(&w);
-    aws_write_list_end(&w);
-    aws_member_write_integer(&w, "MillisBehindLatest", 0);
-    kinesis_write_children(&w, m, s->children, s->n_children);
-    aws_write_object_end(&w);
-    event_send(s, &w, NULL, NULL, AWS_E_NONE);
-    end_stream(s);
-}
-
-static void last_exception(struct subscriber *s)
-{
-    struct aws_writer w;
-    event_begin(s, &w);
-    aws_member_write_text(&w, "message", s->message);
-    aws_write_object_end(&w);
-    event_send(s, &w, NULL, NULL, s->error);
-    end_stream(s);
-}
-
 /* Everything that was pushed is written. The subscriber may be gone afterwards. */
 static void finish(struct subscriber *s)
 {
     const struct map_stream *m = cluster_map_stream_by_id(s->k->lane->map, s->stream_id);
     if (s->error != AWS_E_NONE) {
-        last_exception(s);
+        events_write_exception(s);
+        end_stream(s);
     } else if (!s->closed || m == NULL) {
         end_stream(s);
     } else if (kinesis_children_known(m, s->children, s->n_children)) {
-        last_event(s, m);
+        events_write_children(s, m);
+        end_stream(s);
     } /* else with a newer map, or when the wait for it is over: then without a word, and the client asks again */
 }
 
@@ -380,7 +120,7 @@ static void pump(struct subscriber *s)
         return;
     }
     while (s->queue != NULL && http_stream_queued(c->http) < QUEUED_BYTES) {
-        if (!push_step(s)) {
+        if (!events_write_push(s)) {
             http_stream_reset(c->http);
             call_streamed(c);
             subscriber_free(s);
@@ -398,7 +138,7 @@ static void time_over(struct env_timer *t)
 {
     struct subscriber *s = container_of(t, struct subscriber, timer);
     if (!s->streaming) {
-        call_error_text(s->call, AWS_E_InternalFailure, "The shard's leader did not take the subscription in time.");
+        call_fail_text(s->call, AWS_E_InternalFailure, "The shard's leader did not take the subscription in time.");
         subscriber_free(s);
     } else {
         end_stream(s);
@@ -474,10 +214,10 @@ static void ended(struct sluice_subscription *subscription, const struct sluice_
         }
         pump(s);
     } else if (end->code == SLUICE_E_AHEAD) {
-        call_error_text(s->call, AWS_E_InvalidArgumentException, "The StartingPosition lies beyond the end of the shard.");
+        call_fail_text(s->call, AWS_E_InvalidArgumentException, "The StartingPosition lies beyond the end of the shard.");
         subscriber_free(s);
     } else {
-        call_error_text(s->call, s->error != AWS_E_NONE ? s->error : AWS_E_InternalFailure, s->message);
+        call_fail_text(s->call, s->error != AWS_E_NONE ? s->error : AWS_E_InternalFailure, s->message);
         subscriber_free(s);
     }
 }
@@ -493,7 +233,7 @@ static void open_at(struct subscriber *s, const struct sluice_position *at)
     if (s->streaming) {
         end_stream(s);
     } else {
-        call_error_text(s->call, AWS_E_InternalFailure, NULL);
+        call_fail_text(s->call, AWS_E_InternalFailure, NULL);
         subscriber_free(s);
     }
 }
@@ -502,7 +242,7 @@ static void open_at(struct subscriber *s, const struct sluice_position *at)
 
 static bool bad(struct call *c, const char *why)
 {
-    call_error(c, AWS_E_InvalidArgumentException, "StartingPosition is invalid: %s", why);
+    call_fail(c, AWS_E_InvalidArgumentException, "StartingPosition is invalid: %s", why);
     return false;
 }
 
@@ -523,13 +263,11 @@ static bool position_of(struct call *c, const struct map_shard *shard, struct sl
                : time > (int64_t)env_wall_ms(c->k->env) ? bad(c, "the Timestamp lies in the future.")
                                                         : true;
     }
-    char text[SEQNO_TEXT_MAX];
     struct seqno q;
-    snprintf(text, sizeof text, "%.*s", (int)min_u64(sequence.n, sizeof text - 1), sequence.p != NULL ? sequence.p : "");
     if (sequence.p == NULL) {
         return bad(c, "AT_SEQUENCE_NUMBER and AFTER_SEQUENCE_NUMBER need a SequenceNumber.");
     }
-    if (sequence.n >= sizeof text || !seqno_parse(text, &q) || q.shard != shard->shard || q.shard_created_s != shard->created_s) {
+    if (!call_sequence_parse(sequence, &q) || q.shard != shard->shard || q.shard_created_s != shard->created_s) {
         return bad(c, "the SequenceNumber is none of this shard.");
     }
     if (q.offset == SEQNO_OFFSET_MAX) { /* EndingSequenceNumber of a closed shard */
@@ -547,7 +285,7 @@ void kinesis_SubscribeToShard(struct call *c)
     if (!call_consumer(c, &m, &consumer)) {
         return;
     }
-    if (m->status != STREAM_ACTIVE && m->status != STREAM_UPDATING) {
+    if (!stream_has_data(m)) {
         call_no_stream(c, (struct aws_text){m->name, strlen(m->name)});
         return;
     }
@@ -599,7 +337,7 @@ void kinesis_subscribers_close(struct kinesis *k)
         if (s->streaming) {
             end_stream(s);
         } else {
-            call_error_text(s->call, AWS_E_ServiceUnavailable, "The node is stopping.");
+            call_fail_text(s->call, AWS_E_ServiceUnavailable, "The node is stopping.");
             subscriber_free(s);
         }
     }

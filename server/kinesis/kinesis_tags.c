@@ -28,7 +28,7 @@ static void not_there(struct call *c)
     const struct map_stream *s;
     const struct map_consumer *consumer;
     if (call_resource(c, &s, &consumer)) { /* else answered: it vanished meanwhile */
-        call_error(c, AWS_E_ResourceNotFoundException, "Stream %s under account %s not found.", s->name, s->account);
+        call_fail(c, AWS_E_ResourceNotFoundException, "Stream %s under account %s not found.", s->name, s->account);
     }
 }
 
@@ -37,12 +37,12 @@ static void not_there(struct call *c)
 static void tagged(struct call *c, const struct sluice_result *r)
 {
     if (r->code == 0) {
-        call_answer_empty(c);
+        call_reply_empty(c);
     } else if (r->code == SLUICE_E_LIMIT) {
         const struct map_stream *s;
         const struct map_consumer *consumer;
         if (call_resource(c, &s, &consumer)) {
-            call_error(c, AWS_E_InvalidArgumentException, "Failed to add tags to stream %s under account %s because a given stream cannot have more than %d tags associated with it.",
+            call_fail(c, AWS_E_InvalidArgumentException, "Failed to add tags to stream %s under account %s because a given stream cannot have more than %d tags associated with it.",
                        s->name, s->account, TAGS_MAX);
         }
     } else if (r->code == SLUICE_E_NOT_FOUND) {
@@ -96,7 +96,7 @@ void kinesis_ListTagsForStream(struct call *c)
     struct aws_writer *w = call_writer(c);
     call_write_tags(w, s->resource.tags + from, n);
     aws_member_write_boolean(w, "HasMoreTags", from + n < s->resource.n_tags);
-    call_answer(c);
+    call_reply(c);
 }
 
 void kinesis_ListTagsForResource(struct call *c)
@@ -106,7 +106,7 @@ void kinesis_ListTagsForResource(struct call *c)
     if (call_resource(c, &s, &consumer)) {
         const struct map_resource *r = consumer != NULL ? &consumer->resource : &s->resource;
         call_write_tags(call_writer(c), r->tags, r->n_tags);
-        call_answer(c);
+        call_reply(c);
     }
 }
 
@@ -115,10 +115,10 @@ void kinesis_ListTagsForResource(struct call *c)
 static void policy_changed(struct call *c, const struct sluice_result *r)
 {
     if (r->code == 0) {
-        call_answer_empty(c);
+        call_reply_empty(c);
     } else if (r->code == SLUICE_E_NOT_FOUND && c->op_number == AWS_OP_DeleteResourcePolicy) {
         struct aws_text arn = aws_member_text(c->input, AWS_M_ResourceARN);
-        call_error(c, AWS_E_ResourceNotFoundException, "No resource policy found for resource ARN %.*s.", (int)min_u64(arn.n, AWS_ARN_SIZE), arn.p);
+        call_fail(c, AWS_E_ResourceNotFoundException, "No resource policy found for resource ARN %.*s.", (int)min_u64(arn.n, AWS_ARN_SIZE), arn.p);
     } else if (r->code == SLUICE_E_NOT_FOUND) {
         not_there(c);
     } else {
@@ -135,14 +135,14 @@ void kinesis_PutResourcePolicy(struct call *c)
         return;
     }
     if (policy.n > POLICY_BYTES) {
-        call_error(c, AWS_E_InvalidArgumentException, "The policy is longer than %d bytes.", POLICY_BYTES);
+        call_fail(c, AWS_E_InvalidArgumentException, "The policy is longer than %d bytes.", POLICY_BYTES);
         return;
     }
     json_t *json = json_loadb(policy.p != NULL ? policy.p : "", policy.n, 0, NULL);
     bool object = json_is_object(json) && json_object_size(json) > 0;
     json_decref(json);
     if (!object) {
-        call_error_text(c, AWS_E_InvalidArgumentException, "The policy is not a JSON object with members.");
+        call_fail_text(c, AWS_E_InvalidArgumentException, "The policy is not a JSON object with members.");
         return;
     }
     m.policy = call_text(c, policy);
@@ -167,6 +167,6 @@ void kinesis_GetResourcePolicy(struct call *c)
     if (call_resource(c, &s, &consumer)) {
         const char *policy = consumer != NULL ? consumer->resource.policy : s->resource.policy;
         aws_member_write_text(call_writer(c), "Policy", policy != NULL ? policy : "{}");
-        call_answer(c);
+        call_reply(c);
     }
 }

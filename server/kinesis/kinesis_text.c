@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "proto/base.h"
+#include "server/tag_text.h"
 
 /* ---- inputs --------------------------------------------------------------------------------------------------------------------- */
 
@@ -13,7 +14,7 @@ static void *room(struct call *c, size_t n)
 {
     void *p = arena_alloc(&c->arena, n);
     if (p == NULL) {
-        call_error_text(c, AWS_E_ServiceUnavailable, "The input is too large.");
+        call_fail_text(c, AWS_E_ServiceUnavailable, "The input is too large.");
     }
     return p;
 }
@@ -27,23 +28,15 @@ char *call_text(struct call *c, struct aws_text t)
     return p;
 }
 
-/* Unicode letters, digits, white space, and _ . / = + - % @ (and the colon, which AWS takes too). What is not ASCII counts as a letter. */
-static bool tag_text_ok(struct aws_text t)
+/* A key or value, of characters that tags may have; how long each may be was checked with the input, the rest is the controller's. */
+static char *tag_text(struct call *c, struct aws_text t)
 {
-    for (size_t i = 0; i < t.n; i++) {
-        unsigned char ch = (unsigned char)t.p[i];
-        bool plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch >= 0x80 || ch == '\t' || ch == '\n' || ch == '\r';
-        if (!plain && (ch < ' ' || strchr(" _./=+-%@:", ch) == NULL)) {
-            return false;
-        }
+    char *text = call_text(c, t);
+    if (text != NULL && (strlen(text) != t.n || !tag_value_ok(text))) {
+        call_fail_text(c, AWS_E_InvalidArgumentException, "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @.");
+        return NULL;
     }
-    return true;
-}
-
-static bool refuse_characters(struct call *c)
-{
-    call_error_text(c, AWS_E_InvalidArgumentException, "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @.");
-    return false;
+    return text;
 }
 
 bool call_tags(struct call *c, Sluice__Tag ***tags, size_t *n)
@@ -57,13 +50,10 @@ bool call_tags(struct call *c, Sluice__Tag ***tags, size_t *n)
     Sluice__Tag *all = *tags != NULL ? room(c, *n * sizeof *all) : NULL;
     for (size_t i = 0; all != NULL && i < *n; i++) {
         struct aws_text key = v->list.v[2 * i].text, value = v->list.v[2 * i + 1].text;
-        if (!tag_text_ok(key) || !tag_text_ok(value)) {
-            return refuse_characters(c);
-        }
         sluice__tag__init(&all[i]);
         (*tags)[i] = &all[i];
-        all[i].key = call_text(c, key);
-        all[i].value = all[i].key != NULL ? call_text(c, value) : NULL;
+        all[i].key = tag_text(c, key);
+        all[i].value = all[i].key != NULL ? tag_text(c, value) : NULL;
         if (all[i].value == NULL) {
             return false;
         }
@@ -80,10 +70,7 @@ bool call_tag_keys(struct call *c, char ***keys, size_t *n)
     }
     *keys = room(c, *n * sizeof **keys);
     for (size_t i = 0; *keys != NULL && i < *n; i++) {
-        if (!tag_text_ok(v->list.v[i].text)) {
-            return refuse_characters(c);
-        }
-        (*keys)[i] = call_text(c, v->list.v[i].text);
+        (*keys)[i] = tag_text(c, v->list.v[i].text);
         if ((*keys)[i] == NULL) {
             return false;
         }
@@ -95,7 +82,7 @@ bool call_shard_number(struct call *c, struct aws_text id, int64_t *number)
 {
     uint32_t shard;
     if (!aws_shard_id_parse(id, &shard)) {
-        call_error(c, AWS_E_InvalidArgumentException, "ExclusiveStartShardId %.*s is no shard id.", (int)id.n, id.p);
+        call_fail(c, AWS_E_InvalidArgumentException, "ExclusiveStartShardId %.*s is no shard id.", (int)id.n, id.p);
         return false;
     }
     *number = shard;
@@ -113,7 +100,7 @@ bool call_token_open(struct call *c, struct aws_text token, uint8_t cursor[AWS_C
     }
     enum aws_error e = aws_next_token_open(token, key, (enum aws_op)c->op_number, (int64_t)env_wall_ms(c->k->env), cursor, n, message);
     if (e != AWS_E_NONE) {
-        call_error_text(c, e, message);
+        call_fail_text(c, e, message);
     }
     return e == AWS_E_NONE;
 }
@@ -147,10 +134,21 @@ static void write_shard_id(struct aws_writer *w, const char *key, uint32_t shard
     aws_member_write_text(w, key, id);
 }
 
-void call_write_shard(struct aws_writer *w, const struct map_stream *s, const struct map_shard *shard)
+void call_write_hash_range(struct aws_writer *w, const struct map_shard *shard)
+{
+    char key[40];
+    aws_write_key(w, "HashKeyRange");
+    aws_write_object(w);
+    hash_to_decimal(&shard->first, key);
+    aws_member_write_text(w, "StartingHashKey", key);
+    hash_to_decimal(&shard->last, key);
+    aws_member_write_text(w, "EndingHashKey", key);
+    aws_write_object_end(w);
+}
+
+void call_write_shard(struct aws_writer *w, const struct map_shard *shard)
 {
     char text[SEQNO_TEXT_MAX];
-    (void)s;
     aws_write_object(w);
     write_shard_id(w, "ShardId", shard->shard);
     if (shard->n_parents > 0) {
@@ -159,14 +157,7 @@ void call_write_shard(struct aws_writer *w, const struct map_stream *s, const st
     if (shard->n_parents > 1) {
         write_shard_id(w, "AdjacentParentShardId", shard->parents[1]);
     }
-    aws_write_key(w, "HashKeyRange");
-    aws_write_object(w);
-    char key[40];
-    hash_to_decimal(&shard->first, key);
-    aws_member_write_text(w, "StartingHashKey", key);
-    hash_to_decimal(&shard->last, key);
-    aws_member_write_text(w, "EndingHashKey", key);
-    aws_write_object_end(w);
+    call_write_hash_range(w, shard);
     aws_write_key(w, "SequenceNumberRange");
     aws_write_object(w);
     call_sequence(text, shard->created_s, shard->shard, 0, shard->created_s * 1000);

@@ -18,7 +18,9 @@ bool call_token_open(struct call *c, struct aws_text token, uint8_t cursor[AWS_C
 bool call_token_seal(struct call *c, const void *cursor, size_t n, char token[AWS_NEXT_TOKEN_SIZE]);
 
 /* A shard as DescribeStream and ListShards tell of it, an object. */
-void call_write_shard(struct aws_writer *w, const struct map_stream *s, const struct map_shard *shard);
+void call_write_shard(struct aws_writer *w, const struct map_shard *shard);
+/* The key "HashKeyRange" and its object. */
+void call_write_hash_range(struct aws_writer *w, const struct map_shard *shard);
 /* A list of shard-level metrics, by their bits. */
 enum { METRIC_BITS = 7 };
 extern const char *const kinesis_metric_names[METRIC_BITS];
@@ -32,5 +34,9 @@ void call_write_tags(struct aws_writer *w, const struct map_tag *tags, unsigned 
 bool call_creation_agrees(struct call *c, const struct map_stream *s);
 /* The error of a native request on a stream or consumer that was there when the call came. */
 void call_changed_error(struct call *c, const struct sluice_result *r);
+
+/* Open shards of the account's provisioned streams, and the limit that is told (kinesis_account.c). */
+enum { ACCOUNT_SHARD_LIMIT = 10000 };
+unsigned long long account_open_shards(const struct call *c);
 
 #endif
