@@ -151,11 +151,6 @@ int shard_batches_code(const struct shard_batches *b, const char **why)
     }
 }
 
-bool shard_batches_busy(const struct shard_batches *b)
-{
-    return b->claim.waiting || (b->read != NULL && b->read->read.pending > 0);
-}
-
 void shard_batches_end(struct shard_batches *b)
 {
     struct shard *s = b->shard;

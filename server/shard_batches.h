@@ -37,8 +37,6 @@ struct shard_batches {
 bool shard_batches_read(struct shard_batches *b, uint64_t connection, uint64_t offset, uint64_t max_bytes, uint64_t limit);
 /* 0, or the error of a read that ended; *why may be set to NULL. */
 int shard_batches_code(const struct shard_batches *b, const char **why);
-/* True while it reads (done comes later) or waits for room. */
-bool shard_batches_busy(const struct shard_batches *b);
 /* Also fine if nothing was begun or it still waits for room; not while it reads. The shard may be gone after it. */
 void shard_batches_end(struct shard_batches *b);
 
