@@ -11,6 +11,7 @@
 #include "proto/base.h"
 #include "proto/error.h"
 #include "server/controller_machine.h"
+#include "tests/unit/server_machine_fixture.h"
 
 #define T(k, v) {.key = (char *)(uintptr_t)(k), .value = (char *)(uintptr_t)(v)}
 
@@ -64,28 +65,7 @@ static void begin(struct world *w, bool level)
     }
 }
 
-/* Through a snapshot, which no cut of it can stand for; returns the version it was written in. */
-static uint8_t snap(struct world *w)
-{
-    struct out_buffer a = {0};
-    struct out_buffer b = {0};
-    struct controller_machine *copy;
-    controller_machine_snapshot(w->m, &a);
-    assert_int_equal(controller_machine_restore(&copy, a.data, a.len), 0);
-    controller_machine_snapshot(copy, &b);
-    assert_int_equal(a.len, b.len);
-    assert_memory_equal(a.data, b.data, a.len);
-    for (size_t n = 0; n < a.len; n++) {
-        struct controller_machine *none;
-        assert_int_not_equal(controller_machine_restore(&none, a.data, n), 0);
-    }
-    controller_machine_free(w->m);
-    w->m = copy;
-    uint8_t version = a.data[0];
-    free(a.data);
-    free(b.data);
-    return version;
-}
+static uint8_t snap(struct world *w) { return machine_through_snapshot(&w->m, 1); }
 
 static void end(struct world *w)
 {

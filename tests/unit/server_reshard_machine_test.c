@@ -14,6 +14,7 @@
 #include "server/controller_machine.h"
 #include "server/reshard_plan.h"
 #include "server/settings.h"
+#include "tests/unit/server_machine_fixture.h"
 
 struct world { struct controller_machine *m; uint64_t index, now_ms; };
 
@@ -81,22 +82,7 @@ static int target(struct world *w, uint32_t n)
 /* The stream as it is, after a look at what holds at every moment: what is told of tiles all keys, and a snapshot restores to the same state. */
 static const struct map_stream *look(struct world *w, struct cluster_map **map)
 {
-    struct out_buffer a = {0};
-    struct out_buffer b = {0};
-    struct controller_machine *copy;
-    controller_machine_snapshot(w->m, &a);
-    assert_int_equal(controller_machine_restore(&copy, a.data, a.len), 0);
-    controller_machine_snapshot(copy, &b);
-    assert_int_equal(a.len, b.len);
-    assert_memory_equal(a.data, b.data, a.len);
-    for (size_t n = 0; n < a.len; n += a.len - n > 64 ? 29 : 1) { /* cut anywhere: not at every byte, as this is done after each step */
-        struct controller_machine *none;
-        assert_int_not_equal(controller_machine_restore(&none, a.data, n), 0);
-    }
-    controller_machine_free(w->m);
-    w->m = copy;
-    free(a.data);
-    free(b.data);
+    machine_through_snapshot(&w->m, 29); /* not each cut, as this is done after every step */
     *map = controller_machine_map(w->m);
     const struct map_stream *s = cluster_map_stream(*map, "000000000000", "s");
     static const struct hash128 lowest;
