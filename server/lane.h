@@ -96,8 +96,9 @@ int lane_start(struct lane *l);
 /* The functions below post to the lane and are called on lane 0's thread. */
 struct lane_route { uint64_t group; unsigned lane; };
 struct lane_note { struct recovered_note note; unsigned lane; };
-/* On lane 0, before lane_start(): is the address of the Kinesis endpoint free? 0 or -errno. */
-int lane_kinesis_check(struct lane *l);
+/* On lane 0, before lane_start(): its port is served when the lanes serve, but that the Kinesis endpoint's address, access keys or certificate cannot be used is told now.
+ * Loads the certificate. 0, -errno or SLUICE_E_INVALID with the reason. */
+int lane_kinesis_check(struct lane *l, char err[256]);
 /* Every lane opened: open recovered replicas, accept connections; then node_lane_serving(). all, notes: where the replicas of the whole node lie, and what its journals remember of
  * peers (both copied). */
 void lane_serve(struct lane *l, const struct lane_route *all, size_t n_all, const struct lane_note *notes, size_t n_notes);

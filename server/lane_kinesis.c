@@ -5,15 +5,17 @@
 #include <string.h>
 
 #include "proto/base.h"
+#include "proto/error.h"
 #include "server/kinesis/kinesis.h"
 #include "server/kinesis/kinesis_keys.h"
 #include "server/node_impl.h"
+#include "storage/env_tls.h"
 
 enum { GRACE_MS = 2000 }; /* for calls under way when the node stops; never more than half of stop-timeout-ms */
 
 static void nobody(struct env_listener *l) { (void)l; }
 
-int lane_kinesis_check(struct lane *l)
+static int check_port(struct lane *l, char err[256])
 {
     char host[256];
     uint16_t port;
@@ -23,8 +25,52 @@ int lane_kinesis_check(struct lane *l)
     int rc = env_listen(l->env, &probe, host, port, false, nobody);
     if (rc == 0) {
         env_listener_close(&probe);
+    } else {
+        snprintf(err, 256, "cannot listen on the Kinesis address %.100s: %s", l->node->settings.kinesis, strerror(-rc));
     }
     return rc;
+}
+
+static int check_access_keys(struct lane *l, char err[256])
+{
+    const struct settings *s = &l->node->settings;
+    if (s->access_keys[0] == 0) {
+        return 0;
+    }
+    char why[256];
+    struct kinesis_keys *keys = kinesis_keys_load(l->env, s->access_keys, s->account, why);
+    if (keys == NULL) {
+        snprintf(err, 256, "setting access-keys: %.100s: %.120s", s->access_keys, why);
+        return SLUICE_E_INVALID;
+    }
+    kinesis_keys_free(keys);
+    return 0;
+}
+
+static int load_tls(struct lane *l, char err[256])
+{
+    static const uint8_t alpn[] = "\x02h2\x08http/1.1";
+    const struct settings *s = &l->node->settings;
+    if (s->kinesis_tls_cert[0] == 0) {
+        return 0;
+    }
+    char why[256];
+    const struct tls_options o = {.alpn = alpn, .alpn_len = sizeof alpn - 1};
+    if (tls_context_load(l->env, &l->node->kinesis_tls, s->kinesis_tls_cert, s->kinesis_tls_key, &o, why) != 0) {
+        snprintf(err, 256, "settings kinesis-tls-cert, kinesis-tls-key: %.200s", why);
+        return SLUICE_E_INVALID;
+    }
+    return 0;
+}
+
+int lane_kinesis_check(struct lane *l, char err[256])
+{
+    if (l->node->settings.kinesis[0] == 0) {
+        return 0;
+    }
+    int rc = check_port(l, err);
+    rc = rc == 0 ? check_access_keys(l, err) : rc;
+    return rc == 0 ? load_tls(l, err) : rc;
 }
 
 struct opening { uint16_t port; };
@@ -48,7 +94,7 @@ static void open_here(struct lane *l, void *arg)
         return;
     }
     if (l->number == 0) {
-        log_info(&l->log, "Kinesis endpoint open", "address=%s port=%u", n->settings.kinesis, port);
+        log_info(&l->log, "Kinesis endpoint open", "address=%s port=%u tls=%s", n->settings.kinesis, port, n->kinesis_tls != NULL ? "yes" : "no");
         for (unsigned i = 1; i < n->n_lanes; i++) {
             lane_kinesis(n->lanes[i], port);
         }

@@ -135,6 +135,7 @@ int main(int argc, char **argv)
     rc = node_start(d.env, &settings, &d.node, err);
     if (rc != 0) {
         fprintf(stderr, "sluiced: %s\n", err);
+        env_uv_close(d.env);
         return start_status(rc);
     }
     if (env_signal_start(d.env, &d.term, SIGTERM, on_signal) != 0 || env_signal_start(d.env, &d.interrupt, SIGINT, on_signal) != 0 ||

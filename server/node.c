@@ -11,10 +11,10 @@
 
 #include "proto/base.h"
 #include "proto/error.h"
-#include "server/kinesis/kinesis_keys.h"
 #include "server/node_impl.h"
 #include "server/request.h"
 #include "sluice.pb-c.h"
+#include "storage/env_tls.h"
 
 const struct settings *node_settings(const struct node *n) { return &n->settings; }
 struct env *node_env(struct node *n) { return n->env; }
@@ -57,28 +57,24 @@ static int open_admin(struct node *n, char err[256])
     return rc;
 }
 
-/* Its port is served when the lanes serve; that it cannot be is told now. */
-static int check_kinesis(struct node *n, char err[256])
+/* What node_start() has made so far, of a node that will not be. Nothing has run on the loop yet, so nothing is under way. */
+static void start_undo(struct node *n)
 {
-    const struct settings *s = &n->settings;
-    char why[256];
-    if (s->kinesis[0] == 0) {
-        return 0;
+    if (n->formation != NULL) {
+        formation_close(n->formation);
     }
-    int rc = lane_kinesis_check(n->lanes[0]);
-    if (rc != 0) {
-        snprintf(err, 256, "cannot listen on the Kinesis address %.100s: %s", s->kinesis, strerror(-rc));
-        return rc;
+    if (n->peers != NULL) {
+        peer_client_close(n->peers, NULL, NULL);
     }
-    if (s->access_keys[0] != 0) {
-        struct kinesis_keys *keys = kinesis_keys_load(n->env, s->access_keys, s->account, why);
-        if (keys == NULL) {
-            snprintf(err, 256, "setting access-keys: %.100s: %.120s", s->access_keys, why);
-            return SLUICE_E_INVALID;
+    tls_context_unref(n->kinesis_tls);
+    for (unsigned i = 0; i < n->n_lanes; i++) {
+        if (n->lanes[i]->listening) {
+            env_listener_close(&n->lanes[i]->listener);
         }
-        kinesis_keys_free(keys);
+        lane_free(n->lanes[i]);
     }
-    return 0;
+    identity_close(n->env, &n->identity);
+    free(n);
 }
 
 int node_start(struct env *env, const struct settings *settings, struct node **out, char err[256])
@@ -114,8 +110,8 @@ int node_start(struct env *env, const struct settings *settings, struct node **o
     }
     if (n->identity.lanes > n->n_lanes) {
         snprintf(err, 256, "the data folder has journals of %u lanes, the setting lanes is %u: it can be raised but not lowered", n->identity.lanes, n->n_lanes);
-        identity_close(env, &n->identity);
-        free(n);
+        n->n_lanes = 0; /* none is made */
+        start_undo(n);
         return SLUICE_E_INVALID;
     }
     for (unsigned i = 0; i < n->n_lanes; i++) {
@@ -125,17 +121,18 @@ int node_start(struct env *env, const struct settings *settings, struct node **o
     rc = lane_listen(n->lanes[0], n->host, &n->port);
     if (rc != 0) {
         snprintf(err, 256, "cannot listen on %.100s: %s", settings->listen, strerror(-rc));
-        return rc;
-    }
-    snprintf(n->address, sizeof n->address, strchr(n->host, ':') != NULL ? "[%s]:%u" : "%s:%u", n->host, n->port);
-    rc = open_admin(n, err);
-    if (rc == 0) {
-        rc = check_kinesis(n, err);
+    } else {
+        snprintf(n->address, sizeof n->address, strchr(n->host, ':') != NULL ? "[%s]:%u" : "%s:%u", n->host, n->port);
+        rc = lane_kinesis_check(n->lanes[0], err);
     }
     if (rc == 0) {
         rc = node_form_start(n, err);
     }
+    if (rc == 0) {
+        rc = open_admin(n, err); /* last: its end takes turns of the loop */
+    }
     if (rc != 0) {
+        start_undo(n);
         return rc;
     }
     *out = n;
@@ -255,6 +252,7 @@ static void finish_stop(struct node *n)
     if (n->map != NULL) {
         cluster_map_unref(n->map);
     }
+    tls_context_unref(n->kinesis_tls);
     identity_close(n->env, &n->identity); /* after the lanes: nothing writes any more */
     log_info(&n->log, "stopped", NULL);
     void (*done)(void *) = n->stop_done;

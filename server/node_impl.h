@@ -42,6 +42,7 @@ struct node {
     struct formation_result formed;
     struct controller *controller;
     struct admin *admin;
+    struct tls_context *kinesis_tls; /* of the Kinesis endpoints of all lanes; NULL: plain text. Never changes after node_start() */
     struct cluster_map *map;    /* newest that was handed to the lanes */
     /* What the lanes' replicas do: each lane sends its part when something changed and about once a second. */
     struct replica_status *replicas[LANES_MAX];

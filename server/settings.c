@@ -415,6 +415,9 @@ int settings_check(const struct settings *s, char err[256])
         snprintf(err, 256, "setting admin: \"%.80s\" is not of the form host:port", s->admin);
     } else if (s->kinesis[0] != 0 && !address_ok(s->kinesis)) {
         snprintf(err, 256, "setting kinesis: \"%.80s\" is not of the form host:port", s->kinesis);
+    } else if ((s->kinesis_tls_cert[0] != 0) != (s->kinesis_tls_key[0] != 0)) {
+        bool cert = s->kinesis_tls_cert[0] != 0;
+        snprintf(err, 256, "setting kinesis-tls-%s needs kinesis-tls-%s too: a certificate and its key, or neither", cert ? "cert" : "key", cert ? "key" : "cert");
     } else if (strlen(s->zone) > 31) {
         snprintf(err, 256, "setting zone: longer than 31 bytes");
     } else if (strlen(s->account) != 12 || strspn(s->account, "0123456789") != 12) {

@@ -21,6 +21,8 @@
     X(TEXT, region, "region", "us-east-1", 0, 0, "region in ARNs") \
     X(TEXT, account, "account", "000000000000", 0, 0, "default account, 12 digits") \
     X(TEXT, access_keys, "access-keys", "", 0, 0, "file of the access keys that the Kinesis endpoint takes, a line each: access key, secret, maybe an account; empty: any credentials") \
+    X(TEXT, kinesis_tls_cert, "kinesis-tls-cert", "", 0, 0, "PEM file of the Kinesis endpoint's certificate and those between it and the root; with kinesis-tls-key it takes TLS alone; empty: plain text") \
+    X(TEXT, kinesis_tls_key, "kinesis-tls-key", "", 0, 0, "PEM file of that certificate's private key, not encrypted") \
     X(TEXT, limits, "limits", "kinesis", 0, 0, "throughput limits of new streams and of the node: kinesis or off") \
     X(NUMBER, replicas, "replicas", 3, 1, 7, "replicas of a new stream; never more than there are nodes") \
     X(NUMBER, controller_nodes, "controller-nodes", 3, 1, 5, "voters of the controller group: 1, 3 or 5") \

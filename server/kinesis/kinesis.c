@@ -122,7 +122,7 @@ int kinesis_open(struct kinesis **out, struct lane *l, const char *host, uint16_
     }
     k->memory_max = at_least(s->memory / 4 / n_lanes, LANE_MEMORY_MIN);
     struct http_options http = {
-        .env = l->env, .host = host, .port = *port, .share_port = n_lanes > 1, .arg = k,
+        .env = l->env, .host = host, .port = *port, .share_port = n_lanes > 1, .arg = k, .tls = l->node->kinesis_tls, .tls_only = l->node->kinesis_tls != NULL,
         .limits = {.body_max = BODY_MAX, .connections_max = at_least(s->connections_max / n_lanes + 1, SERVER_CONNECTIONS_MIN),
                    .memory_max = k->memory_max},
         .callbacks = {.request = on_request, .gone = on_gone, .writable = on_writable},

@@ -7,6 +7,7 @@ import http.client
 import itertools
 import json
 import os
+import ssl
 import struct
 import urllib.parse
 import zlib
@@ -56,6 +57,8 @@ def endpoint():
 
 def connect(url=None, timeout=30):
     where = urllib.parse.urlsplit(url or endpoint())
+    if where.scheme == "https":
+        return http.client.HTTPSConnection(where.hostname, where.port, timeout=timeout, context=ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"]))
     return http.client.HTTPConnection(where.hostname, where.port, timeout=timeout)
 
 

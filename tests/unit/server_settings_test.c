@@ -108,6 +108,15 @@ static void checks_together(void **state)
     settings_defaults(&s);
     settings_set(&s, "log-level", "loud", err);
     assert_int_equal(settings_check(&s, err), SLUICE_E_INVALID);
+    settings_defaults(&s);
+    settings_set(&s, "kinesis-tls-cert", "cert.pem", err);
+    assert_int_equal(settings_check(&s, err), SLUICE_E_INVALID);
+    assert_non_null(strstr(err, "needs kinesis-tls-key"));
+    settings_set(&s, "kinesis-tls-key", "key.pem", err);
+    assert_int_equal(settings_check(&s, err), 0);
+    settings_set(&s, "kinesis-tls-cert", "", err);
+    assert_int_equal(settings_check(&s, err), SLUICE_E_INVALID);
+    assert_non_null(strstr(err, "needs kinesis-tls-cert"));
 }
 
 static void flags(void **state)
