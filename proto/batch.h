@@ -76,6 +76,12 @@ void batch_stamp(void *batch, uint64_t first_offset, uint64_t time_ms, uint64_t 
 /* Is total_len n and body_crc right? */
 bool batch_body_ok(const void *batch, size_t n);
 
+/* Keys and data of a batch as they are without compression: what limits count. By the header alone (raw_len, record_count), so 16 bytes too many for each explicit hash key. */
+static inline uint32_t batch_weight(uint32_t raw_len, uint32_t records)
+{
+    return raw_len > records * BATCH_RECORD_HEADER ? raw_len - records * BATCH_RECORD_HEADER : 0;
+}
+
 struct batch_record {
     uint64_t offset;      /* first_offset + position in the batch */
     const uint8_t *key;

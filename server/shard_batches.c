@@ -103,7 +103,7 @@ static void read_done(struct batch_read *read)
     read_finished(container_of(read, struct shard_batches_read, read));
 }
 
-bool shard_batches_read(struct shard_batches *b, uint64_t connection, uint64_t offset, uint64_t max_bytes, uint64_t limit)
+enum shard_batches_begun shard_batches_read(struct shard_batches *b, uint64_t connection, uint64_t offset, uint64_t max_bytes, uint64_t limit)
 {
     struct shard *s = b->shard;
     struct lane *l = s->lane;
@@ -114,13 +114,13 @@ bool shard_batches_read(struct shard_batches *b, uint64_t connection, uint64_t o
     room_changed(l);
     if (room == 0) {
         l->metrics.fetch_memory_waits_total++;
-        return true;
+        return SHARD_BATCHES_WAITS;
     }
     struct shard_batches_read *read = malloc(sizeof *read); /* large: of its arrays only what is read gets filled in */
     if (read == NULL) {
         fetch_room_release(&l->fetch_room, &b->claim);
         room_changed(l);
-        return false;
+        return SHARD_BATCHES_NO_MEMORY;
     }
     read->owner = b;
     read->bytes = 0;
@@ -133,7 +133,7 @@ bool shard_batches_read(struct shard_batches *b, uint64_t connection, uint64_t o
     if (batch_read_begin(s->batches, &read->read) == 1) {
         read_finished(read);
     }
-    return true;
+    return SHARD_BATCHES_READS;
 }
 
 int shard_batches_code(const struct shard_batches *b, const char **why)
@@ -149,6 +149,19 @@ int shard_batches_code(const struct shard_batches *b, const char **why)
         return SLUICE_E_CORRUPT;
     default: *why = "reading failed"; return SLUICE_E_INTERNAL;
     }
+}
+
+uint64_t shard_batches_weight(const struct shard_batches *b, uint64_t from)
+{
+    const struct batch_read *read = &b->read->read;
+    uint64_t bytes = 0, to = read->limit;
+    for (unsigned i = 0; i < read->n; i++) {
+        const uint8_t *batch = read->reads[i].data;
+        uint32_t count = get_u32(batch + 24);
+        uint64_t first = get_u64(batch + 16), begin = max_u64(first, from), end = min_u64(first + count, to);
+        bytes += end > begin ? batch_weight(get_u32(batch + 28), count) * (end - begin) / count : 0;
+    }
+    return bytes;
 }
 
 void shard_batches_end(struct shard_batches *b)

@@ -33,10 +33,17 @@ struct shard_batches {
     void (*done)(struct shard_batches *b);                                  /* shard_batches_code() tells how; the owner ends it one day */
 };
 
-/* Reads from `offset` up to max_bytes (at least one batch), no batch at or above `limit`. False: no memory, nothing was begun. */
-bool shard_batches_read(struct shard_batches *b, uint64_t connection, uint64_t offset, uint64_t max_bytes, uint64_t limit);
+enum shard_batches_begun {
+    SHARD_BATCHES_NO_MEMORY, /* nothing was begun */
+    SHARD_BATCHES_WAITS,     /* for room */
+    SHARD_BATCHES_READS      /* or has read: the owner may have ended it */
+};
+/* Reads from `offset` up to max_bytes (at least one batch), no batch at or above `limit`. */
+enum shard_batches_begun shard_batches_read(struct shard_batches *b, uint64_t connection, uint64_t offset, uint64_t max_bytes, uint64_t limit);
 /* 0, or the error of a read that ended; *why may be set to NULL. */
 int shard_batches_code(const struct shard_batches *b, const char **why);
+/* What limits count of a read that succeeded: keys and data of the records from `from` on, unpacked. Of a batch in part its share. */
+uint64_t shard_batches_weight(const struct shard_batches *b, uint64_t from);
 /* Also fine if nothing was begun or it still waits for room; not while it reads. The shard may be gone after it. */
 void shard_batches_end(struct shard_batches *b);
 

@@ -147,19 +147,6 @@ static void refused(struct shard_batches *b, int code, const char *why)
     fail(r->shard_at, r, code, why, 0);
 }
 
-/* What a shared answer counts: the records that were asked for, as they are without compression. Of a batch in part its share. */
-static uint64_t shared_bytes(const struct batch_read *read, uint64_t from)
-{
-    uint64_t bytes = 0, to = read->limit;
-    for (unsigned i = 0; i < read->n; i++) {
-        const uint8_t *batch = read->reads[i].data;
-        uint64_t first = get_u64(batch + 16), count = get_u32(batch + 24);
-        uint64_t begin = max_u64(first, from), end = min_u64(first + count, to);
-        bytes += end > begin ? get_u32(batch + 28) * (end - begin) / count : 0;
-    }
-    return min_u64(bytes, SHARD_FETCH_BYTES_MAX);
-}
-
 static void read_done(struct shard_batches *b)
 {
     struct request *r = container_of(b, struct request, u.fetch.batches);
@@ -182,7 +169,7 @@ static void read_done(struct shard_batches *b)
     const struct shard_batches_read *read = b->read;
     struct lane_metrics *m = &s->lane->metrics;
     if (r->u.fetch.shared) {
-        quota_take(&s->read_payload, shared_bytes(&read->read, r->u.fetch.offset), env_now_ms(s->lane->env));
+        quota_take(&s->read_payload, min_u64(shard_batches_weight(b, r->u.fetch.offset), SHARD_FETCH_BYTES_MAX), env_now_ms(s->lane->env));
     }
     s->read_bytes += read->bytes;
     s->read_records += read->read.next_offset - r->u.fetch.offset;
@@ -200,7 +187,7 @@ static void start_read(struct shard *s, struct request *r)
     struct fetch *f = &r->u.fetch;
     uint64_t want = min_u64(f->max_bytes != 0 ? f->max_bytes : 1 << 20, SHARD_FETCH_BYTES_MAX);
     uint64_t limit = f->max_records != 0 ? min_u64(s->state.next, f->offset + f->max_records) : s->state.next;
-    if (!shard_batches_read(&f->batches, r->conn_id, f->offset, want, limit)) {
+    if (shard_batches_read(&f->batches, r->conn_id, f->offset, want, limit) == SHARD_BATCHES_NO_MEMORY) {
         fail(s, r, SLUICE_E_MEMORY, NULL, 0);
     }
 }

@@ -100,7 +100,9 @@ static void again(struct request *r)
 {
     struct subscription *u = r->u.subscribe.it;
     u->away = false;
-    shard_batches_end(&u->batches);
+    if (u->batches.read != NULL) {
+        shard_batches_end(&u->batches);
+    } /* else it was a heartbeat, and it may wait for room */
     step(u);
 }
 
@@ -163,7 +165,7 @@ static void read_done(struct shard_batches *b)
     uint64_t now = env_now_ms(s->lane->env), records = read->read.next_offset - u->offset;
     u->credit -= (int64_t)read->bytes;
     if (shard_limited(s)) {
-        quota_take(&u->place->bytes, read->bytes, now);
+        quota_take(&u->place->bytes, shard_batches_weight(b, u->offset), now);
     }
     u->offset = read->read.next_offset;
     u->pushed_ms = now;
@@ -193,8 +195,10 @@ static void read_more(struct subscription *u)
 {
     struct shard *s = u->shard;
     uint64_t want = min_u64((uint64_t)u->credit, shard_limited(s) ? SHARD_PUSH_LIMITED_BYTES : SHARD_PUSH_BYTES);
-    if (!shard_batches_read(&u->batches, u->request->conn_id, u->offset, want, s->state.next)) {
-        end(u, SLUICE_E_MEMORY, NULL);
+    switch (shard_batches_read(&u->batches, u->request->conn_id, u->offset, want, s->state.next)) {
+    case SHARD_BATCHES_NO_MEMORY: end(u, SLUICE_E_MEMORY, NULL); break;
+    case SHARD_BATCHES_WAITS: step(u); break; /* heartbeats meanwhile */
+    case SHARD_BATCHES_READS: break;
     }
 }
 
@@ -221,12 +225,10 @@ static void step(struct subscription *u)
         send_empty(u);
         return;
     }
-    if (u->batches.claim.waiting) {
-        return;
-    }
     uint64_t now = env_now_ms(s->lane->env), wait_ms = u->heartbeat_ms;
+    bool serving = s->ready && s->phase == SHARD_RUNNING;
     s->fetched_ns = env_now_ns(s->lane->env); /* followed: new batches stay in memory */
-    if (s->ready && s->phase == SHARD_RUNNING) {
+    if (serving && !u->batches.claim.waiting) {
         if (u->offset < shard_first_readable(s)) {
             end(u, SLUICE_E_EXPIRED, NULL);
             return;
@@ -243,13 +245,15 @@ static void step(struct subscription *u)
             }
             wait_ms = min_u64(wait_ms, rate_ms);
         }
+        u->batches.claim.turn = false;
+    }
+    if (serving) {
         if (now - u->pushed_ms >= u->heartbeat_ms) {
             send_empty(u);
             return;
         }
         wait_ms = min_u64(wait_ms, u->heartbeat_ms - (now - u->pushed_ms));
     }
-    u->batches.claim.turn = false;
     env_timer_start_ms(&u->timer, wait_ms);
 }
 

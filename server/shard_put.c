@@ -154,7 +154,7 @@ static bool step_put(struct shard *s, struct request *r)
         return true;
     }
     if (shard_limited(s)) {
-        uint64_t wait = max_u64(quota_wait_ms(&s->bytes, put->header.raw_len, now_ms), quota_wait_ms(&s->records, put->header.record_count, now_ms));
+        uint64_t wait = max_u64(quota_wait_ms(&s->bytes, batch_weight(put->header.raw_len, put->header.record_count), now_ms), quota_wait_ms(&s->records, put->header.record_count, now_ms));
         if (wait > 0) {
             s->lane->metrics.put_throttled_total++;
             request_error(r, SLUICE_E_THROTTLED, NULL, 0, (uint32_t)min_u64(wait, 60000));
@@ -186,7 +186,7 @@ static bool step_put(struct shard *s, struct request *r)
     s->next_in_flight += put->header.record_count;
     s->time_in_flight = time_ms;
     if (shard_limited(s)) {
-        quota_take(&s->bytes, put->header.raw_len, now_ms);
+        quota_take(&s->bytes, batch_weight(put->header.raw_len, put->header.record_count), now_ms);
         quota_take(&s->records, put->header.record_count, now_ms);
     }
     if (shard_batch_key(&put->header, &put->pending.key)) {

@@ -351,8 +351,8 @@ static inline struct answer decode(const struct got *g)
 
 struct producer { uint8_t id[16]; uint32_t epoch; };
 
-/* One batch of `count` records of `bytes` bytes; p NULL: no producer. */
-static inline uint64_t put_send(struct client *c, const struct producer *p, uint64_t sequence, unsigned count, uint32_t bytes)
+/* One batch of `count` records of `bytes` bytes, compressed or not; p NULL: no producer. */
+static inline uint64_t put_send_as(struct client *c, const struct producer *p, uint64_t sequence, unsigned count, uint32_t bytes, bool lz4)
 {
     struct batch_builder b;
     batch_builder_init(&b);
@@ -371,7 +371,7 @@ static inline uint64_t put_send(struct client *c, const struct producer *p, uint
     }
     void *batch;
     size_t n;
-    CHECK(batch_builder_finish(&b, &id, false, &batch, &n) == 0);
+    CHECK(batch_builder_finish(&b, &id, lz4, &batch, &n) == 0);
     Sluice__Put m = SLUICE__PUT__INIT;
     m.stream_id = (ProtobufCBinaryData){.len = 16, .data = c->w->stream_id};
     uint64_t correlation = client_send(c, FRAME_PUT, &m, batch, (uint32_t)n);
@@ -379,6 +379,11 @@ static inline uint64_t put_send(struct client *c, const struct producer *p, uint
     free(data);
     batch_builder_deinit(&b);
     return correlation;
+}
+
+static inline uint64_t put_send(struct client *c, const struct producer *p, uint64_t sequence, unsigned count, uint32_t bytes)
+{
+    return put_send_as(c, p, sequence, count, bytes, false);
 }
 
 static inline struct answer put(struct client *c, const struct producer *p, uint64_t sequence, unsigned count)

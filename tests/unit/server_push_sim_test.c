@@ -360,6 +360,25 @@ STORY(rate_limit)
     CHECK(pushed(c, a, 0).next == 100 && pushed(c, b, 0).next == 100);
 }
 
+/* What counts is what the records weigh unpacked. */
+STORY(rate_of_compressed)
+{
+    w->tune = slow_rate;
+    world_open(w, 3);
+    create_stream(w, 0, "s", 3);
+    uint64_t one = register_consumer(w, 1, "c"), a;
+    struct client *p = dial(w, leader(w)), *c = dial(w, leader(w));
+    for (unsigned i = 0; i < 150; i++) { /* a read takes 64 batches */
+        put_send_as(p, NULL, 0, 1, 10000, true);
+    }
+    run_ms(w, 1000);
+    CHECK(subscribe(c, &(struct subscribing){.consumer = one, .subscriber = 1, .credit = 10 << 20}, &a) == 0);
+    run_ms(w, 4000);
+    CHECK(pushed(c, a, 0).next == 64 && pushed(c, a, 0).bytes < 30000);
+    run_ms(w, 12000);
+    CHECK(pushed(c, a, 0).next == 150);
+}
+
 static void little_memory(struct settings *s, unsigned node)
 {
     (void)node;
@@ -400,6 +419,32 @@ STORY(hanging_subscribers)
     }
     env_conn_close(&c->conn);
     run_ms(w, 1000);
+    CHECK(subscriptions(w) == 0 && w->nodes[l].node->lanes[0]->fetch_room.used == 0);
+}
+
+/* Who waits for memory is told that it is not forgotten. */
+STORY(heartbeats_without_room)
+{
+    w->tune = little_memory;
+    world_open(w, 3);
+    create_stream(w, 0, "s", 3);
+    uint64_t one = register_consumer(w, 1, "c"), two = register_consumer(w, 1, "d"), sub;
+    unsigned l = leader(w);
+    struct client *p = dial(w, l), *c = dial(w, l), *hang = dial(w, l);
+    CHECK(client_await(p, put_send(p, NULL, 0, 1, 100000), 5000) != NULL);
+    CHECK(client_await(p, put_send(p, NULL, 0, 1, 1000000), 5000) != NULL); /* no room for it beside the other one */
+    subscribe_send(hang, &(struct subscribing){.consumer = one, .subscriber = 1});
+    env_conn_read(&hang->conn, false);
+    run_ms(w, 100);
+    CHECK(subscribe(c, &(struct subscribing){.consumer = two, .offset = 1, .subscriber = 2, .credit = 2 << 20, .heartbeat = 100}, &sub) == 0);
+    run_ms(w, 1050);
+    struct pushes waiting = pushed(c, sub, 1);
+    CHECK(waiting.next == 1 && waiting.empty >= 9 && waiting.empty <= 11 && w->nodes[l].node->lanes[0]->fetch_room.waiting == 1);
+    env_conn_close(&hang->conn);
+    run_ms(w, 50);
+    CHECK(pushed(c, sub, 1).next == 2);
+    env_conn_close(&c->conn);
+    run_ms(w, 100);
     CHECK(subscriptions(w) == 0 && w->nodes[l].node->lanes[0]->fetch_room.used == 0);
 }
 
@@ -451,7 +496,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pushed_in_order), cmocka_unit_test(pushed_over_lanes), cmocka_unit_test(credit_holds), cmocka_unit_test(places), cmocka_unit_test(leaders_change),
-        cmocka_unit_test(ends), cmocka_unit_test(stream_deleted), cmocka_unit_test(rate_limit), cmocka_unit_test(hanging_subscribers), cmocka_unit_test(node_stops), cmocka_unit_test(malformed),
+        cmocka_unit_test(ends), cmocka_unit_test(stream_deleted), cmocka_unit_test(rate_limit), cmocka_unit_test(rate_of_compressed), cmocka_unit_test(heartbeats_without_room),
+        cmocka_unit_test(hanging_subscribers), cmocka_unit_test(node_stops), cmocka_unit_test(malformed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
