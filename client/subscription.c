@@ -35,7 +35,7 @@ struct sluice_subscription {
     struct request request;
     uint8_t *packed;
     unsigned failures, damaged, map_tries, not_found;
-    uint64_t next_offset, started_ms, shard_created_s;
+    uint64_t next_offset, began_ns, shard_created_s; /* began_ns: of the first attempt that was or may have been taken */
     uint64_t unread;         /* bytes delivered and not given back */
     uint64_t to_tell;        /* given back, and the leader does not know it */
     uint64_t good_ns;        /* last success */
@@ -389,7 +389,9 @@ static void pack(struct sluice_subscription *s)
         m.map_version = s->map_version;
         m.offset = s->next_offset;
         m.credit = s->options.credit > s->unread ? s->options.credit - s->unread : 1;
-        m.started_ms = s->started_ms;
+        uint64_t now_ns = env_now_ns(s->client->env);
+        s->began_ns = s->perhaps ? s->began_ns : now_ns;
+        m.age_ms = (now_ns - s->began_ns) / 1000000u;
         m.subscriber = (ProtobufCBinaryData){.len = sizeof s->subscriber, .data = s->subscriber};
         m.resumed = s->perhaps;
         m.heartbeat_ms = s->options.heartbeat_ms;
@@ -493,7 +495,6 @@ int sluice_subscription_open(struct sluice_client *c, const char *stream, uint32
     s->options.heartbeat_ms = o->heartbeat_ms != 0 ? o->heartbeat_ms : HEARTBEAT_DEFAULT_MS;
     s->target.turn = shard;
     s->good_ns = env_now_ns(c->env);
-    s->started_ms = env_wall_ms(c->env);
     env_random(c->env, s->subscriber, sizeof s->subscriber);
     s->stream = stream_get(c, stream);
     s->watch.changed = map_changed;

@@ -53,7 +53,7 @@ struct fetch {
 /* A subscription's request goes back and forth between its shard and its connection: each push is an answer, and when it was written the request returns. */
 struct subscribe {
     uint64_t id;                  /* its number on this node, by which the lanes talk of it: never used twice */
-    uint64_t consumer, offset, credit, started_ms, map_version;
+    uint64_t consumer, offset, credit, age_ms, map_version;
     uint32_t heartbeat_ms;
     uint8_t subscriber[16];
     bool resumed;

@@ -36,7 +36,7 @@ void request_subscribe(struct request *r, const struct frame *f)
     memcpy(r->stream_id, m->stream_id.data, 16);
     r->shard = m->shard;
     r->u.subscribe = (struct subscribe){ .id = ++l->subscriptions_made * LANES_MAX + l->number, .consumer = m->consumer_id, .offset = m->offset, .credit = m->credit,
-                                         .started_ms = m->started_ms, .map_version = m->map_version, .resumed = m->resumed,
+                                         .age_ms = m->age_ms, .map_version = m->map_version, .resumed = m->resumed,
                                          .heartbeat_ms = (uint32_t)max_u64(min_u64(m->heartbeat_ms != 0 ? m->heartbeat_ms : 5000, SHARD_PUSH_HEARTBEAT_MAX_MS),
                                                                            SHARD_PUSH_HEARTBEAT_MIN_MS) };
     memcpy(r->u.subscribe.subscriber, m->subscriber.data, 16);

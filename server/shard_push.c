@@ -8,8 +8,8 @@
  * one push of a subscription on its way to the socket, and who does not drain its socket or gives no credit costs nothing but that one. The request that subscribed is
  * what travels (request.h, `again`): while it is away the subscription only takes notes.
  *
- * Places belong to the leader's memory. A subscriber that lost its leader comes again with `resumed`, its id and the time when it began; at a new leader it is
- * let in at once, but not past one that began later. Ends: the client's word or its connection's end (released at once, nothing is sent); else a last push that says why. */
+ * Places belong to the leader's memory. A subscriber that lost its leader comes again with `resumed`, its id and how long ago it began; at a new leader it is
+ * let in at once, but not past one that began later. So all beginnings are times of the leader's clock: no two machines' clocks are compared. Ends: the client's word or its connection's end (released at once, nothing is sent); else a last push that says why. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +24,7 @@ struct push_place {
     uint64_t consumer;
     struct subscription *holder;    /* NULL: nobody now */
     uint8_t subscriber[16];
-    uint64_t started_ms, taken_ms;  /* by the subscriber's clock, later than those before it; by the lane's clock */
+    int64_t began_ms;               /* by the lane's clock, which may be younger than the subscription: below 0 then */
     struct quota bytes;
 };
 
@@ -275,6 +275,12 @@ static struct push_place *place_of(struct shard *s, uint64_t consumer)
     return p;
 }
 
+/* By the lane's clock. */
+static int64_t began_ms(const struct subscribe *q, uint64_t now)
+{
+    return (int64_t)now - (q->resumed ? (int64_t)min_u64(q->age_ms, INT64_MAX / 2) : 0);
+}
+
 /* 0, or why the request may not have the place. */
 static int may_take(const struct push_place *p, const struct subscribe *q, uint64_t now)
 {
@@ -282,9 +288,9 @@ static int may_take(const struct push_place *p, const struct subscribe *q, uint6
         return 0;
     }
     if (q->resumed) {
-        return p->started_ms > q->started_ms ? SLUICE_E_SUPERSEDED : 0;
+        return p->began_ms > began_ms(q, now) ? SLUICE_E_SUPERSEDED : 0;
     }
-    return now - p->taken_ms < SHARD_PUSH_IN_USE_MS ? SLUICE_E_IN_USE : 0;
+    return (int64_t)now - p->began_ms < SHARD_PUSH_IN_USE_MS ? SLUICE_E_IN_USE : 0;
 }
 
 /* Who had it is told. */
@@ -303,11 +309,7 @@ static struct push_place *take_place(struct shard *s, const struct subscribe *q,
     if (memcmp(p->subscriber, q->subscriber, 16) == 0) {
         return p;
     }
-    /* One that comes again has had its success long ago, as far as its clock can be believed. */
-    uint64_t wall = env_wall_ms(s->lane->env);
-    uint64_t age = q->resumed && wall > q->started_ms ? min_u64(wall - q->started_ms, SHARD_PUSH_IN_USE_MS) : 0;
-    p->taken_ms = now - min_u64(age, now);
-    p->started_ms = q->resumed ? q->started_ms : max_u64(q->started_ms, p->started_ms + 1);
+    p->began_ms = began_ms(q, now);
     memcpy(p->subscriber, q->subscriber, 16);
     return p;
 }

@@ -24,7 +24,7 @@ static uint64_t register_consumer(struct world *w, unsigned node, const char *na
     return number;
 }
 
-struct subscribing { uint64_t consumer, offset, credit, started, version; uint8_t subscriber; bool resumed; uint32_t heartbeat; };
+struct subscribing { uint64_t consumer, offset, credit, age, version; uint8_t subscriber; bool resumed; uint32_t heartbeat; };
 
 static uint64_t subscribe_send(struct client *c, const struct subscribing *s)
 {
@@ -34,7 +34,7 @@ static uint64_t subscribe_send(struct client *c, const struct subscribing *s)
     m.consumer_id = s->consumer;
     m.offset = s->offset;
     m.credit = s->credit != 0 ? s->credit : 1 << 20;
-    m.started_ms = s->started;
+    m.age_ms = s->age;
     m.subscriber = (ProtobufCBinaryData){.len = 16, .data = id};
     m.resumed = s->resumed;
     m.heartbeat_ms = s->heartbeat;
@@ -221,19 +221,19 @@ STORY(places)
     CHECK(subscribe(a, &(struct subscribing){.consumer = consumer + 1000, .subscriber = 1}, &first) == SLUICE_E_NOT_FOUND);
     CHECK(subscribe(a, &(struct subscribing){.consumer = consumer + 1000, .subscriber = 1, .version = 1000000}, &first) == SLUICE_E_NOT_READY);
     CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1, .offset = 1000}, &first) == SLUICE_E_AHEAD);
-    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1, .started = 1000}, &first) == 0);
-    CHECK(subscribe(b, &(struct subscribing){.consumer = consumer, .subscriber = 2, .started = 2000}, &second) == SLUICE_E_IN_USE);
+    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1}, &first) == 0);
+    CHECK(subscribe(b, &(struct subscribing){.consumer = consumer, .subscriber = 2}, &second) == SLUICE_E_IN_USE);
     env_conn_close(&a->conn); /* even if it has gone meanwhile */
     run_ms(w, 100);
-    CHECK(subscribe(b, &(struct subscribing){.consumer = consumer, .subscriber = 2, .started = 2000}, &second) == SLUICE_E_IN_USE);
+    CHECK(subscribe(b, &(struct subscribing){.consumer = consumer, .subscriber = 2}, &second) == SLUICE_E_IN_USE);
     a = dial(w, l);
-    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1, .started = 1000, .resumed = true}, &first) == 0); /* but it gets its own back */
+    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1, .age = 100, .resumed = true}, &first) == 0); /* but it gets its own back */
     run_ms(w, 5100);
-    CHECK(subscribe(b, &(struct subscribing){.consumer = consumer, .subscriber = 2, .started = 500}, &second) == 0); /* by a clock that lags */
+    CHECK(subscribe(b, &(struct subscribing){.consumer = consumer, .subscriber = 2}, &second) == 0);
     run_ms(w, 100);
     CHECK(pushed(a, first, 0).ended == SLUICE_E_SUPERSEDED && subscriptions(w) == 1);
-    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1, .started = 1000, .resumed = true}, &third) == SLUICE_E_SUPERSEDED);
-    CHECK(subscribe(b, &(struct subscribing){.consumer = consumer, .subscriber = 2, .started = 500, .resumed = true}, &third) == 0);
+    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1, .age = 5200, .resumed = true}, &third) == SLUICE_E_SUPERSEDED);
+    CHECK(subscribe(b, &(struct subscribing){.consumer = consumer, .subscriber = 2, .age = 100, .resumed = true}, &third) == 0);
     run_ms(w, 100);
     CHECK(pushed(b, second, 0).ended == SLUICE_E_SUPERSEDED && pushed(b, third, 0).next == 1 && subscriptions(w) == 1);
 }
@@ -257,26 +257,52 @@ STORY(leaders_change)
     at[(l + 1) % 3] = b;
     at[(l + 2) % 3] = d;
     CHECK(put(a, NULL, 0, 5).code == 0);
-    uint64_t wall = env_wall_ms(w->env);
-    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1, .started = wall}, &first) == 0);
+    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1}, &first) == 0);
     run_ms(w, 6000);
     unsigned next = moved(w, l);
     run_ms(w, 100);
     CHECK(pushed(a, first, 0).ended == SLUICE_E_NOT_LEADER && pushed(a, first, 0).next == 5 && subscriptions(w) == 0);
     struct client *n = at[next];
-    CHECK(subscribe(n, &(struct subscribing){.consumer = consumer, .offset = 5, .subscriber = 1, .started = wall, .resumed = true}, &second) == 0);
+    CHECK(subscribe(n, &(struct subscribing){.consumer = consumer, .offset = 5, .subscriber = 1, .age = 6100, .resumed = true}, &second) == 0);
     CHECK(put(n, NULL, 0, 5).offset == 5);
     run_ms(w, 100);
     CHECK(pushed(n, second, 5).next == 10);
     /* It began long ago: another takes over without the wait. */
-    CHECK(subscribe(n, &(struct subscribing){.consumer = consumer, .offset = 5, .subscriber = 2, .started = wall + 6000}, &third) == 0);
+    CHECK(subscribe(n, &(struct subscribing){.consumer = consumer, .offset = 5, .subscriber = 2}, &third) == 0);
     run_ms(w, 100);
     CHECK(pushed(n, second, 5).ended == SLUICE_E_SUPERSEDED);
     unsigned last = moved(w, next);
     run_ms(w, 100);
     CHECK(pushed(n, third, 5).ended == SLUICE_E_NOT_LEADER);
-    CHECK(subscribe(at[last], &(struct subscribing){.consumer = consumer, .offset = 10, .subscriber = 2, .started = wall + 6000, .resumed = true}, &third) == 0);
-    CHECK(subscribe(at[last], &(struct subscribing){.consumer = consumer, .offset = 10, .subscriber = 1, .started = wall, .resumed = true}, &second) == SLUICE_E_SUPERSEDED);
+    CHECK(subscribe(at[last], &(struct subscribing){.consumer = consumer, .offset = 10, .subscriber = 2, .age = 1000, .resumed = true}, &third) == 0);
+    CHECK(subscribe(at[last], &(struct subscribing){.consumer = consumer, .offset = 10, .subscriber = 1, .age = 8000, .resumed = true}, &second) == SLUICE_E_SUPERSEDED);
+}
+
+/* The 5 s go on at the next leader, whatever the nodes' and the clients' wall clocks say, and also at one whose own clock is younger than the subscription. */
+STORY(five_seconds_over_leaders)
+{
+    world_open(w, 3);
+    create_stream(w, 0, "s", 3);
+    uint64_t consumer = register_consumer(w, 1, "c"), first, second;
+    unsigned l = leader(w);
+    CHECK(subscribe(dial(w, l), &(struct subscribing){.consumer = consumer, .subscriber = 1}, &first) == 0);
+    for (unsigned i = 0; i < 3; i++) {
+        sim_host_set_clock(w->nodes[i].host, 3600000, 0);
+    }
+    unsigned next = moved(w, l);
+    struct client *a = dial(w, next), *b = dial(w, next);
+    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1, .age = 1000, .resumed = true}, &first) == 0);
+    run_ms(w, 3500);
+    CHECK(subscribe(b, &(struct subscribing){.consumer = consumer, .subscriber = 2}, &second) == SLUICE_E_IN_USE);
+    for (unsigned i = 0; i < 3; i++) {
+        sim_host_set_clock(w->nodes[i].host, -3600000, 0);
+    }
+    next = moved(w, next);
+    a = dial(w, next);
+    b = dial(w, next);
+    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1, .age = UINT64_MAX, .resumed = true}, &first) == 0);
+    CHECK(subscribe(b, &(struct subscribing){.consumer = consumer, .subscriber = 2}, &second) == 0);
+    CHECK(subscribe(a, &(struct subscribing){.consumer = consumer, .subscriber = 1, .age = 1ull << 40, .resumed = true}, &first) == SLUICE_E_SUPERSEDED);
 }
 
 /* The consumer is removed; the shard is split; the stream is deleted. */
@@ -495,7 +521,7 @@ STORY(malformed)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pushed_in_order), cmocka_unit_test(pushed_over_lanes), cmocka_unit_test(credit_holds), cmocka_unit_test(places), cmocka_unit_test(leaders_change),
+        cmocka_unit_test(pushed_in_order), cmocka_unit_test(pushed_over_lanes), cmocka_unit_test(credit_holds), cmocka_unit_test(places), cmocka_unit_test(leaders_change), cmocka_unit_test(five_seconds_over_leaders),
         cmocka_unit_test(ends), cmocka_unit_test(stream_deleted), cmocka_unit_test(rate_limit), cmocka_unit_test(rate_of_compressed), cmocka_unit_test(heartbeats_without_room),
         cmocka_unit_test(hanging_subscribers), cmocka_unit_test(node_stops), cmocka_unit_test(malformed),
     };
