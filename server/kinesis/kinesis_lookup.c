@@ -85,17 +85,20 @@ const struct map_stream *call_active_stream(struct call *c)
 const struct map_shard *call_shard(struct call *c, const struct map_stream *s, struct aws_text id)
 {
     uint32_t number;
-    const struct map_shard *shard = aws_shard_id_parse(id, &number) ? cluster_map_shard(s, number) : NULL;
+    bool sound = aws_shard_id_parse(id, &number);
+    const struct map_shard *shard = sound ? cluster_map_shard(s, number) : NULL;
     if (shard != NULL && !shard->coming) {
         return shard;
     }
     if (call_refresh(c)) {
         return NULL;
     }
-    if (c->op_number == AWS_OP_SplitShard || c->op_number == AWS_OP_MergeShards) {
+    if (!sound || c->op_number == AWS_OP_SplitShard || c->op_number == AWS_OP_MergeShards) {
         call_fail(c, AWS_E_ResourceNotFoundException, "Could not find shard %.*s in stream %s under account %s.", TEXT(id), s->name, s->account);
-    } else {
-        call_fail(c, AWS_E_ResourceNotFoundException, "Shard %.*s in stream %s under account %s does not exist", TEXT(id), s->name, s->account);
+    } else { /* by its full name, however it was written */
+        char text[AWS_SHARD_ID_SIZE];
+        aws_shard_id_format(text, number);
+        call_fail(c, AWS_E_ResourceNotFoundException, "Shard %s in stream %s under account %s does not exist", text, s->name, s->account);
     }
     return NULL;
 }

@@ -132,6 +132,7 @@ STATE = [
     ("ListShards", {"StreamName": "{stream}", "NextToken": "AAAA"}, IA, r"^NextToken and StreamName cannot be provided together\.$"),
     ("ListShards", {"NextToken": "AAAA"}, IA, "NextToken"), ("ListStreams", {"NextToken": "AAAA"}, IA, "NextToken"), ("ListStreamConsumers", {"StreamARN": "{arn}", "NextToken": "AAAA"}, IA, "NextToken"),
     ("ListShards", {"StreamName": "{stream}", "ShardFilter": {"Type": "AFTER_SHARD_ID"}}, IA, "."), ("ListShards", {"StreamName": "{stream}", "ShardFilter": {"Type": "AT_TIMESTAMP"}}, IA, "."),
+    ("GetShardIterator", {"StreamName": "{stream}", "ShardId": "nonsense", "ShardIteratorType": "LATEST"}, RNF, r"^Could not find shard nonsense in stream {stream} under account {account}\.$"),
     ("GetShardIterator", {"StreamName": "{stream}", "ShardId": "shardId-000000000009", "ShardIteratorType": "LATEST"}, RNF, r"^Shard shardId-000000000009 in stream {stream} under account {account} does not exist$"),
     ("GetShardIterator", {"StreamName": "{stream}", "ShardId": "nonsense", "ShardIteratorType": "LATEST"}, RNF, "^(Could not find shard|Shard) nonsense in stream {stream} under account {account}"),
     ("GetShardIterator", {"StreamName": "{stream}", "ShardId": S0, "ShardIteratorType": "LATEST", "StartingSequenceNumber": "{seq}"}, IA, r"^Must either specify \(1\) AT_SEQUENCE_NUMBER"),
