@@ -1,101 +1,55 @@
-/* Fetching /metrics of every node at once: one request of HTTP/1.1 per connection, which the node closes. */
+/* Fetching /metrics of every node at once: one request per connection, which the node closes. */
 #include "client/cli/nodes.h"
 
 #include <stdlib.h>
 
+#include "client/cli/http.h"
 #include "client/exposition.h"
 
-enum { ASK_MS = 1000, TEXT_MAX = 4 << 20 };
+enum { ASK_MS = 1000 };
 
 struct asking;
 struct ask {
-    struct env_conn conn;
-    struct env_write write;
+    struct http_client http;
     struct iovec iov;
     struct asking *all;
     struct cli_node *node;
     char request[400];
-    char *data;
-    size_t n, cap;
-    bool open, closing;
 };
 struct asking { struct cli *cli; struct env_timer timer; struct ask *v; size_t n, open; };
 
-static void ask_close(struct ask *a)
+static void on_ready(struct http_client *h)
 {
-    if (!a->closing) {
-        a->closing = true;
-        env_conn_close(&a->conn);
+    struct ask *a = h->user;
+    http_client_send(h, &a->iov, 1);
+}
+
+static void on_answer(struct http_client *h, const struct http_answer *answer)
+{
+    struct ask *a = h->user;
+    if (answer->status == 200) {
+        a->node->text = strndup(answer->body, answer->n);
+        a->node->at_ns = env_clock_ns(a->all->cli->env);
     }
 }
 
-/* The text of a whole answer, or nothing. */
-static void take(struct ask *a)
+static void on_gone(struct http_client *h, const char *why)
 {
-    static const char ok[] = "HTTP/1.1 200 ";
-    char *body = a->n > sizeof ok ? memmem(a->data, a->n, "\r\n\r\n", 4) : NULL;
-    if (body == NULL || memcmp(a->data, ok, sizeof ok - 1) != 0) {
-        return;
-    }
-    struct cli_node *node = a->node;
-    free(node->text);
-    node->text = strdup(body + 4);
-    node->at_ns = env_clock_ns(a->all->cli->env);
-}
-
-static void on_closed(struct env_conn *conn)
-{
-    struct ask *a = conn->user;
-    a->open = false;
+    (void)why;
+    struct ask *a = h->user;
     if (--a->all->open == 0) {
-        env_stop(conn->env);
+        env_stop(a->all->cli->env);
     }
 }
 
-static void on_read(struct env_conn *conn, void *data, ssize_t n)
-{
-    struct ask *a = conn->user;
-    if (n <= 0 || a->n + (size_t)n > TEXT_MAX) {
-        if (n == 0) {
-            take(a);
-        }
-        ask_close(a);
-        return;
-    }
-    if (a->n + (size_t)n + 1 > a->cap) {
-        a->cap = (a->n + (size_t)n + 1) * 2;
-        a->data = xrealloc(a->data, a->cap);
-    }
-    memcpy(a->data + a->n, data, (size_t)n);
-    a->n += (size_t)n;
-    a->data[a->n] = '\0';
-}
-
-static void on_written(struct env_write *w)
-{
-    (void)w;
-}
-
-static void on_connected(struct env_conn *conn, int status)
-{
-    struct ask *a = conn->user;
-    if (status != 0) {
-        ask_close(a);
-        return;
-    }
-    a->write = (struct env_write){.iov = &a->iov, .n_iov = 1};
-    env_conn_write(conn, &a->write, on_written);
-    env_conn_read(conn, true);
-}
-
-static const struct env_conn_ops ops = {.connected = on_connected, .read = on_read, .closed = on_closed};
+static const struct http_client_ops ops = {.ready = on_ready, .answer = on_answer, .gone = on_gone};
 
 static void too_late(struct env_timer *t)
 {
     struct asking *all = container_of(t, struct asking, timer);
     for (size_t i = 0; i < all->n; i++) {
-        if (all->v[i].open) {
-            ask_close(&all->v[i]);
+        if (all->v[i].http.open) {
+            http_client_close(&all->v[i].http, "no answer");
         }
     }
 }
@@ -113,15 +67,12 @@ size_t cli_nodes_ask(struct cli *c, struct cli_nodes *n)
         if (n->v[i].host[0] == '\0') {
             continue;
         }
-        *a = (struct ask){.all = &all, .node = &n->v[i]};
-        a->conn.ops = &ops;
-        a->conn.user = a;
-        int len = snprintf(a->request, sizeof a->request, "GET /metrics HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", n->v[i].host);
+        *a = (struct ask){.http = {.ops = &ops, .user = a}, .all = &all, .node = &n->v[i]};
+        struct http_url url = {.port = n->v[i].port};
+        memcpy(url.host, n->v[i].host, sizeof url.host);
+        int len = snprintf(a->request, sizeof a->request, "GET /metrics HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", url.host);
         a->iov = (struct iovec){.iov_base = a->request, .iov_len = (size_t)len};
-        if (env_connect(c->env, &a->conn, n->v[i].host, n->v[i].port) == 0) {
-            a->open = true;
-            all.open++;
-        }
+        all.open += http_client_open(&a->http, c->env, &url, NULL) == 0;
     }
     while (all.open > 0) {
         env_uv_run(c->env);
@@ -129,7 +80,7 @@ size_t cli_nodes_ask(struct cli *c, struct cli_nodes *n)
     env_timer_close(&all.timer);
     for (size_t i = 0; i < n->n; i++) {
         answered += n->v[i].text != NULL;
-        free(all.v[i].data);
+        http_client_deinit(&all.v[i].http);
     }
     free(all.v);
     return answered;

@@ -59,17 +59,23 @@ static bool hash_of(const struct aws_value *record, struct hash128 *out)
     return hash_from_decimal(decimal, out);
 }
 
-static bool hashes_ok(struct call *c, const struct aws_value *records, uint32_t n)
+/* The records' slots, with their explicit hash keys. NULL: answered. */
+static struct put_slot *slots_of(struct call *c, const struct aws_value *records, uint32_t n)
 {
-    struct hash128 hash;
+    struct put_slot *slots = arena_alloc(&c->arena, n * sizeof *slots);
+    if (slots == NULL) {
+        call_fail_text(c, AWS_E_ServiceUnavailable, "The node has no memory for the call.");
+        return NULL;
+    }
     for (uint32_t i = 0; i < n; i++) {
-        if (aws_member(&records[i], AWS_M_ExplicitHashKey) != NULL && !hash_of(&records[i], &hash)) {
+        slots[i].has_hash = aws_member(&records[i], AWS_M_ExplicitHashKey) != NULL;
+        if (slots[i].has_hash && !hash_of(&records[i], &slots[i].hash)) {
             struct aws_text text = aws_member_text(&records[i], AWS_M_ExplicitHashKey);
             call_fail(c, AWS_E_InvalidArgumentException, "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %.*s", (int)text.n, text.p);
-            return false;
+            return NULL;
         }
     }
-    return true;
+    return slots;
 }
 
 /* The number of an earlier record: one that this service may have given, not of the future. What it asks for, a higher number for this record, each put has anyway. */
@@ -215,10 +221,8 @@ bool put_feed(struct put_call *p, struct sluice_producer *producer)
     while (p->next < p->n) {
         const struct aws_value *v = &p->records[p->next];
         struct aws_text key = aws_member_text(v, AWS_M_PartitionKey), data = aws_member_text(v, AWS_M_Data);
-        struct hash128 hash;
-        bool given = aws_member(v, AWS_M_ExplicitHashKey) != NULL && hash_of(v, &hash);
-        const struct sluice_record record = {.key = key.p, .key_len = key.n, .data = data.p != NULL ? data.p : "", .data_len = data.n, .hash = given ? &hash : NULL};
         struct put_slot *slot = &p->slots[p->next];
+        const struct sluice_record record = {.key = key.p, .key_len = key.n, .data = data.p != NULL ? data.p : "", .data_len = data.n, .hash = slot->has_hash ? &slot->hash : NULL};
         slot->put = p;
         p->pending++;
         int code = sluice_producer_put(producer, &record, put_done, slot);
@@ -261,15 +265,14 @@ static void put_abandoned(struct call *c)
     put_give_up(p, SLUICE_E_SHUTTING_DOWN);
 }
 
-static void put(struct call *c, const struct map_stream *s, const struct aws_value *records, uint32_t n, uint64_t bytes)
+static void put(struct call *c, const struct map_stream *s, const struct aws_value *records, struct put_slot *slots, uint32_t n, uint64_t bytes)
 {
     struct sluice_client *client = call_client(c);
     if (client == NULL) {
         return;
     }
     struct put_call *p = arena_alloc(&c->arena, sizeof *p);
-    struct put_slot *slots = arena_alloc(&c->arena, n * sizeof *slots);
-    if (p == NULL || slots == NULL) {
+    if (p == NULL) {
         call_fail_text(c, AWS_E_ServiceUnavailable, "The node has no memory for the call.");
         return;
     }
@@ -289,10 +292,14 @@ void kinesis_PutRecord(struct call *c)
         return;
     }
     const struct map_stream *s = call_data_stream(c);
-    if (s == NULL || too_large(c, c->input, 1, s->settings.record_max) || !hashes_ok(c, c->input, 1) || !ordering_ok(c, s)) {
+    if (s == NULL || too_large(c, c->input, 1, s->settings.record_max)) {
         return;
     }
-    put(c, s, c->input, 1, aws_member_text(c->input, AWS_M_Data).n + aws_member_text(c->input, AWS_M_PartitionKey).n);
+    struct put_slot *slots = slots_of(c, c->input, 1);
+    if (slots == NULL || !ordering_ok(c, s)) {
+        return;
+    }
+    put(c, s, c->input, slots, 1, aws_member_text(c->input, AWS_M_Data).n + aws_member_text(c->input, AWS_M_PartitionKey).n);
 }
 
 void kinesis_PutRecords(struct call *c)
@@ -318,7 +325,8 @@ void kinesis_PutRecords(struct call *c)
         call_fail_text(c, AWS_E_InvalidArgumentException, "Records size exceeds 10 MB limit");
         return;
     }
-    if (hashes_ok(c, list->list.v, list->list.n)) {
-        put(c, s, list->list.v, list->list.n, bytes);
+    struct put_slot *slots = slots_of(c, list->list.v, list->list.n);
+    if (slots != NULL) {
+        put(c, s, list->list.v, slots, list->list.n, bytes);
     }
 }

@@ -7,13 +7,17 @@
 struct stream_producer;
 struct put_call;
 
-/* What became of a record. */
+/* Of a record: its explicit hash key until it is handed over, then what became of it. */
 struct put_slot {
     struct put_call *put;
     int code;
     uint32_t shard;
-    bool unknown;
-    uint64_t offset, time_ms, shard_created_s;
+    bool unknown, has_hash;
+    union {
+        struct hash128 hash;
+        struct { uint64_t offset, time_ms; };
+    };
+    uint64_t shard_created_s;
 };
 
 /* In the call's arena; holds the call. */
