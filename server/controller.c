@@ -379,6 +379,8 @@ void controller_close(struct controller *c, void (*done)(void *arg), void *arg)
 bool controller_ready(const struct controller *c) { return !c->closing && c->group != NULL && group_ready(c->group); }
 uint32_t controller_leader_node(const struct controller *c) { return c->group == NULL ? 0 : raft_id_node(group_leader(c->group)); }
 
+void controller_peer_lost(struct controller *c, uint32_t node) { peer_client_lost(c->peers, node); }
+
 void controller_replicas_changed(struct controller *c)
 {
     c->own_changed = true;

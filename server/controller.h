@@ -65,6 +65,8 @@ uint32_t controller_leader_node(const struct controller *c);
  * during the call only. */
 typedef void (*control_reply)(void *arg, void *frame, size_t len);
 void controller_request(struct controller *c, uint8_t kind, uint64_t correlation, const void *message, size_t len, bool from_peer, control_reply reply, void *arg);
+/* Lane 0's links do not hear the node any more: what it was asked is asked again, of whoever leads then. */
+void controller_peer_lost(struct controller *c, uint32_t node);
 /* Counts for metrics: shards whose leader is unknown / with fewer live replicas than wanted. Exact on the controller's leader (is_leader true), else 0. */
 struct controller_stats { uint64_t streams, shards, reshards, leaderless, under_replicated, nodes, nodes_alive; bool is_leader; };
 void controller_stats(const struct controller *c, struct controller_stats *out);

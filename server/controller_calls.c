@@ -1,8 +1,8 @@
 /* Control requests on their way: answered here, or by the controller's leader.
  *
  * The normal course of a write on another node: NEW -> (normalized: request id, account) -> FORWARDED -> the leader: NEW -> PROPOSED -> WAIT_ACTIVE -> answer in
- * FORWARD_REPLY -> answer. Retries: no leader known, connection lost, leadership lost, outcome unknown: every write carries a request id, so asking again is
- * safe, until the deadline. The leader itself never retries what was forwarded: it answers at once why not, and the node that has the client tries again. */
+ * FORWARD_REPLY -> answer. Retries: no leader known, connection lost, leader not heard any more (links.h), leadership lost, outcome unknown: every write carries a
+ * request id, so asking again is safe, until the deadline. The leader itself never retries what was forwarded: it answers at once why not, and the node that has the client tries again. */
 #include "server/controller_impl.h"
 
 #include <stdlib.h>
@@ -147,7 +147,7 @@ static bool forward(struct call *call, uint64_t timeout_ms)
 {
     struct controller *c = call->c;
     uint32_t leader = controller_leader_node(c);
-    if (leader == 0 || leader == c->self) {
+    if (leader == 0 || leader == c->self || !links_peer_up(groups_links(c->o.groups), leader)) { /* a connection to one that is down would only tell when its time is over */
         return false;
     }
     Sluice__Forward m = SLUICE__FORWARD__INIT;

@@ -88,11 +88,27 @@ int lane_listen(struct lane *l, const char *host, uint16_t *port)
 
 static void stray(void *arg, uint32_t from_node, struct link_message *m);
 
+struct lost { uint32_t node; };
+
+static void lost_here(struct lane *zero, void *arg)
+{
+    struct lost *lost = arg;
+    if (zero->node->controller != NULL) {
+        controller_peer_lost(zero->node->controller, lost->node);
+    }
+    free(lost);
+}
+
 static void peer_changed(void *arg, uint32_t node, bool up)
 {
     struct lane *l = arg;
     log_info(&l->log, up ? "peer is up" : "peer is down", "lane=%u peer=%u", l->number, node);
     lane_status_changed(l);
+    if (!up && l->number == 0 && !l->closing) {
+        struct lost *lost = xmalloc(sizeof *lost);
+        lost->node = node;
+        lane_run(l, lost_here, lost); /* what was asked of it may be asked of others: not within the links */
+    }
 }
 
 static void refused(void *arg, uint32_t node, int code, const char *message)

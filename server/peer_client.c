@@ -392,6 +392,14 @@ void peer_client_identity(struct peer_client *c, const uint8_t cluster_id[16], u
     }
 }
 
+void peer_client_lost(struct peer_client *c, uint32_t node)
+{
+    struct peer *p = find(c, node);
+    if (p != NULL) {
+        drop(p, SLUICE_E_NO_CONNECTION);
+    }
+}
+
 void peer_client_set(struct peer_client *c, uint32_t node, const char *host, uint16_t port)
 {
     struct peer *p = find(c, node);

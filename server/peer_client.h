@@ -33,6 +33,9 @@ void peer_client_identity(struct peer_client *p, const uint8_t cluster_id[16], u
 void peer_client_set(struct peer_client *p, uint32_t node, const char *host, uint16_t port);
 void peer_client_remove(struct peer_client *p, uint32_t node);
 
+/* The failure detector has lost the node: what was sent to it ends as TIMEOUT now and not when its time is over, what was not as NO_CONNECTION. Not inside a reply. */
+void peer_client_lost(struct peer_client *p, uint32_t node);
+
 /* code 0: the answer is (kind, message); FRAME_ERROR answers come with code = the error's code and the Error message. Else a SLUICE_E_ code, message NULL.
  * The message is valid during the call. */
 typedef void (*peer_reply)(void *arg, int code, uint8_t kind, const void *message, size_t len);

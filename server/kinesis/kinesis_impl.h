@@ -136,7 +136,7 @@ struct call *call_new(struct kinesis *k, struct http_request *r);
 /* An answer of fixed text, which lives for ever. type NULL: no content type; body NULL: empty. */
 void call_reply_fixed(struct call *c, unsigned status, const char *type, const char *body);
 
-/* Something was not found. True: the call waits and its operation will run again. False: it is not there. */
+/* Something was not found, or has to be as the controller's leader knows it. True: the call waits and its operation will run again. False: the map is as fresh as it will be. */
 bool call_refresh(struct call *c);
 void call_refresh_end(struct call *c); /* also when the peer of a call that waits is gone */
 

@@ -168,10 +168,10 @@ static void monitored(struct call *c, const struct sluice_result *r)
 static void change_monitoring(struct call *c, bool on)
 {
     const struct map_stream *s = call_active_stream(c);
-    struct monitoring *k = s != NULL ? arena_alloc(&c->arena, sizeof *k) : NULL;
-    if (s == NULL) {
+    if (s == NULL || call_refresh(c)) { /* the answer tells what was on before: this node may not know yet what was changed through another one */
         return;
     }
+    struct monitoring *k = arena_alloc(&c->arena, sizeof *k);
     if (k == NULL) {
         call_fail_text(c, AWS_E_ServiceUnavailable, NULL);
         return;

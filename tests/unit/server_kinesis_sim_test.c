@@ -46,7 +46,7 @@ static void received(struct env_conn *conn, void *data, ssize_t n)
 
 static void closed(struct env_conn *conn) { (void)conn; }
 
-static struct call *call_begin(struct world *w, const char *operation, const char *body)
+static struct call *call_begin(struct world *w, unsigned node, const char *operation, const char *body)
 {
     static const struct env_conn_ops ops = {.connected = connected, .buffer = buffer, .read = received, .closed = closed};
     struct call *c = xcalloc(1, sizeof *c);
@@ -59,16 +59,18 @@ static struct call *call_begin(struct world *w, const char *operation, const cha
                      "Content-Length: %zu\r\n\r\n%s", operation, 0, strlen(body), body);
     CHECK(n > 0 && (size_t)n < sizeof c->request);
     c->iov = (struct iovec){.iov_base = c->request, .iov_len = (size_t)n};
-    CHECK(env_connect(w->env, &c->conn, "n1", 4567) == 0);
+    char host[8];
+    snprintf(host, sizeof host, "n%u", node + 1);
+    CHECK(env_connect(w->env, &c->conn, host, 4567) == 0);
     return c;
 }
 
 /* The body of the answer; its status must be this one. */
-static const char *call(struct world *w, unsigned status, const char *operation, const char *body)
+static const char *call_at(struct world *w, unsigned node, unsigned status, const char *operation, const char *body)
 {
-    struct call *c = call_begin(w, operation, body);
-    for (unsigned i = 0; i < 2000 && !c->ended; i++) {
-        run_ms(w, 5);
+    struct call *c = call_begin(w, node, operation, body);
+    for (unsigned i = 0; i < 10000 && !c->ended; i++) {
+        run_ms(w, 1);
     }
     CHECK(c->ended);
     char head[32];
@@ -80,6 +82,8 @@ static const char *call(struct world *w, unsigned status, const char *operation,
     CHECK(strncmp(c->answer, head, strlen(head)) == 0 && empty_line != NULL);
     return empty_line + 4;
 }
+
+static const char *call(struct world *w, unsigned status, const char *operation, const char *body) { return call_at(w, 0, status, operation, body); }
 
 /* The text of a member of a flat answer. */
 static void member(const char *body, const char *name, char out[1024])
@@ -163,7 +167,7 @@ STORY(subscriptions_end)
     member(call(w, 200, "RegisterStreamConsumer", "{\"StreamARN\":\"arn:aws:kinesis:us-east-1:000000000000:stream/s\",\"ConsumerName\":\"c\"}"), "ConsumerARN", arn);
     run_ms(w, 1000);
     snprintf(body, sizeof body, "{\"ConsumerARN\":\"%s\",\"ShardId\":\"shardId-000000000000\",\"StartingPosition\":{\"Type\":\"LATEST\"}}", arn);
-    struct call *c = call_begin(w, "SubscribeToShard", body);
+    struct call *c = call_begin(w, 0, "SubscribeToShard", body);
     uint64_t began = now_ms(w);
     unsigned events = 0;
     while (!c->ended && now_ms(w) - began < 320000) {
@@ -183,13 +187,28 @@ STORY(subscriptions_end)
     }
     put_some(w, 1);
     snprintf(body, sizeof body, "{\"ConsumerARN\":\"%s\",\"ShardId\":\"shardId-000000000000\",\"StartingPosition\":{\"Type\":\"AFTER_SEQUENCE_NUMBER\",\"SequenceNumber\":\"%s\"}}", arn, number);
-    c = call_begin(w, "SubscribeToShard", body);
+    c = call_begin(w, 0, "SubscribeToShard", body);
     run_ms(w, 500);
     CHECK(count(c, "\"PartitionKey\":\"key\"") == 1);
 }
 
+/* What was changed through one node is what the next change, through another one, begins with. */
+STORY(metrics_over_nodes)
+{
+    w->tune = endpoint;
+    world_open(w, 3);
+    create_stream(w, 0, "s", 3);
+    run_ms(w, 1000);
+    for (unsigned i = 0; i < 30; i++) {
+        const char *answer = call_at(w, i % 3, 200, "EnableEnhancedMonitoring", "{\"StreamName\":\"s\",\"ShardLevelMetrics\":[\"IncomingBytes\"]}");
+        CHECK(strstr(answer, "\"CurrentShardLevelMetrics\":[]") != NULL && strstr(answer, "\"DesiredShardLevelMetrics\":[\"IncomingBytes\"]") != NULL);
+        answer = call_at(w, (i + 1) % 3, 200, "DisableEnhancedMonitoring", "{\"StreamName\":\"s\",\"ShardLevelMetrics\":[\"ALL\"]}");
+        CHECK(strstr(answer, "\"CurrentShardLevelMetrics\":[\"IncomingBytes\"]") != NULL && strstr(answer, "\"DesiredShardLevelMetrics\":[]") != NULL);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(shards_that_are_none), cmocka_unit_test(iterators_expire), cmocka_unit_test(subscriptions_end)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(shards_that_are_none), cmocka_unit_test(iterators_expire), cmocka_unit_test(subscriptions_end), cmocka_unit_test(metrics_over_nodes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

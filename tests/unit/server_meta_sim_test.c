@@ -400,12 +400,34 @@ static void an_old_program_holds_back_new_entries(void **state)
     }
 }
 
+/* The controller's leader loses its power with a change on its way to it: nothing says so but its silence. The change is done by the next leader, once, whether or not
+ * a report of the node's was on its way too. */
+STORY(changes_outlive_a_silent_leader)
+{
+    for (unsigned after = 0; after < 1000; after += 100) {
+        world_open(w, 3);
+        create_stream(w, 0, "s", 3);
+        run_ms(w, 3000);
+        unsigned controller = controller_of(w);
+        struct client *c = dial(w, (controller + 1) % 3), *other = dial(w, (controller + 2) % 3);
+        run_ms(w, after);
+        node_down(w, controller, SIM_CRASH_POWER);
+        uint64_t asked = now_ms(w);
+        CHECK(enrol(c, "app", 7).code == 0 && now_ms(w) - asked < 1500);
+        struct reply again = enrol(other, "app", 7);
+        CHECK(again.code == 0);
+        await_map(w, (controller + 2) % 3, again.consumer->map_version);
+        CHECK(consumers(other).list->n_consumers == 1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_node_takes_and_answers),
         cmocka_unit_test(alone_at_once),
         cmocka_unit_test(acknowledged_changes_survive),
+        cmocka_unit_test(changes_outlive_a_silent_leader),
         cmocka_unit_test(an_old_program_holds_back_new_entries),
     };
     if (argc > 1) {
