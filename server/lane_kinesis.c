@@ -47,16 +47,17 @@ static int check_access_keys(struct lane *l, char err[256])
     return 0;
 }
 
+static const uint8_t alpn[] = "\x02h2\x08http/1.1";
+static const struct tls_options tls_options = {.alpn = alpn, .alpn_len = sizeof alpn - 1};
+
 static int load_tls(struct lane *l, char err[256])
 {
-    static const uint8_t alpn[] = "\x02h2\x08http/1.1";
     const struct settings *s = &l->node->settings;
     if (s->kinesis_tls_cert[0] == 0) {
         return 0;
     }
     char why[256];
-    const struct tls_options o = {.alpn = alpn, .alpn_len = sizeof alpn - 1};
-    if (tls_context_load(l->env, &l->node->kinesis_tls, s->kinesis_tls_cert, s->kinesis_tls_key, &o, why) != 0) {
+    if (tls_context_load(l->env, &l->node->kinesis_tls, s->kinesis_tls_cert, s->kinesis_tls_key, &tls_options, why) != 0) {
         snprintf(err, 256, "settings kinesis-tls-cert, kinesis-tls-key: %.200s", why);
         return SLUICE_E_INVALID;
     }
@@ -120,5 +121,74 @@ void lane_kinesis_close(struct lane *l)
 {
     if (l->kinesis != NULL) {
         kinesis_close(l->kinesis, min_u64(GRACE_MS, l->node->settings.stop_timeout_ms / 2), closed, l);
+    }
+}
+
+/* ---- a renewed certificate ---- */
+
+struct tls_reload {
+    struct env_job job;
+    struct env *env;
+    struct node *node; /* NULL: it has ended */
+    char cert[1024], key[1024], why[256];
+    struct tls_context *tls;
+};
+
+static void take_tls(struct lane *l, void *arg)
+{
+    struct tls_context *tls = arg;
+    if (l->kinesis != NULL) {
+        kinesis_set_tls(l->kinesis, tls);
+    }
+    tls_context_unref(tls);
+}
+
+static void read_again(struct env_job *j)
+{
+    struct tls_reload *r = container_of(j, struct tls_reload, job);
+    if (tls_context_load(r->env, &r->tls, r->cert, r->key, &tls_options, r->why) != 0) {
+        r->tls = NULL;
+    }
+}
+
+static void was_read(struct env_job *j)
+{
+    struct tls_reload *r = container_of(j, struct tls_reload, job);
+    struct node *n = r->node;
+    if (n != NULL) {
+        n->tls_reload = NULL;
+    }
+    if (n != NULL && r->tls == NULL) {
+        log_error(&n->log, "the renewed certificate cannot be used, the old one stays", "reason=\"%s\"", r->why);
+    } else if (n != NULL && n->phase == NODE_PHASE_RUNNING) {
+        for (unsigned i = 0; i < n->n_lanes; i++) {
+            lane_run(n->lanes[i], take_tls, tls_context_ref(r->tls));
+        }
+        log_info(&n->log, "the certificate was read again", "file=\"%s\"", r->cert);
+    }
+    tls_context_unref(r->tls);
+    free(r);
+}
+
+void node_reload_tls(struct node *n)
+{
+    /* Lanes that have not opened their endpoint would take the old one. */
+    if (n->kinesis_tls == NULL || n->tls_reload != NULL || n->phase != NODE_PHASE_RUNNING || n->lanes[0]->kinesis == NULL) {
+        log_warn(&n->log, "the certificate is not read again", "reason=\"%s\"", n->kinesis_tls == NULL ? "there is none" : n->tls_reload != NULL ? "it is being read" : "the node does not serve");
+        return;
+    }
+    struct tls_reload *r = xcalloc(1, sizeof *r);
+    r->env = n->env;
+    r->node = n;
+    memcpy(r->cert, n->settings.kinesis_tls_cert, sizeof r->cert);
+    memcpy(r->key, n->settings.kinesis_tls_key, sizeof r->key);
+    n->tls_reload = r;
+    env_job_submit(n->env, ENV_QUEUE_BULK, &r->job, read_again, was_read);
+}
+
+void node_reload_tls_forget(struct node *n)
+{
+    if (n->tls_reload != NULL) {
+        n->tls_reload->node = NULL;
     }
 }

@@ -18,7 +18,7 @@ extern char **environ;
 struct daemon {
     struct env *env;
     struct node *node;
-    struct env_signal term, interrupt;
+    struct env_signal term, interrupt, hangup;
     struct env_timer timer;
     bool stopping;
     char waiting_for[256];
@@ -59,6 +59,8 @@ static void on_signal(struct env_signal *s)
         node_stop(d->node, stopped, d);
     }
 }
+
+static void on_hangup(struct env_signal *s) { node_reload_tls(container_of(s, struct daemon, hangup)->node); }
 
 /* Tells on stderr when the node is ready, and while it is not, what it waits for. */
 static void check_ready(struct env_timer *t)
@@ -139,6 +141,7 @@ int main(int argc, char **argv)
         return start_status(rc);
     }
     if (env_signal_start(d.env, &d.term, SIGTERM, on_signal) != 0 || env_signal_start(d.env, &d.interrupt, SIGINT, on_signal) != 0 ||
+        (settings.kinesis_tls_cert[0] != 0 && env_signal_start(d.env, &d.hangup, SIGHUP, on_hangup) != 0) ||
         env_timer_init(d.env, &d.timer, check_ready) != 0) {
         fprintf(stderr, "sluiced: cannot watch signals\n");
         return 1;

@@ -252,6 +252,7 @@ static void finish_stop(struct node *n)
     if (n->map != NULL) {
         cluster_map_unref(n->map);
     }
+    node_reload_tls_forget(n);
     tls_context_unref(n->kinesis_tls);
     identity_close(n->env, &n->identity); /* after the lanes: nothing writes any more */
     log_info(&n->log, "stopped", NULL);

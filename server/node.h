@@ -23,6 +23,8 @@ struct lane;
 int node_start(struct env *env, const struct settings *settings, struct node **out, char err[256]);
 /* SIGTERM: stops taking requests, hands leaderships over (at most settings.stop_timeout_ms), flushes, closes, then done. */
 void node_stop(struct node *n, void (*done)(void *arg), void *arg);
+/* SIGHUP: the files of the Kinesis endpoint's certificate are read again, for connections that are opened from then on. What is wrong with them is logged, and the old ones stay. */
+void node_reload_tls(struct node *n);
 /* Serving: identity taken, recovered, map known, every replica that should run here runs and has caught up with its leader as of its start, controller reachable. */
 bool node_ready(const struct node *n, char why[256]);
 const struct settings *node_settings(const struct node *n);

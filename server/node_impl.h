@@ -43,6 +43,7 @@ struct node {
     struct controller *controller;
     struct admin *admin;
     struct tls_context *kinesis_tls; /* of the Kinesis endpoints of all lanes; NULL: plain text. Never changes after node_start() */
+    struct tls_reload *tls_reload;   /* lane_kinesis.c: a newer one is being read */
     struct cluster_map *map;    /* newest that was handed to the lanes */
     /* What the lanes' replicas do: each lane sends its part when something changed and about once a second. */
     struct replica_status *replicas[LANES_MAX];
@@ -70,6 +71,10 @@ void node_lane_drained(struct node *n);
 void node_lane_closed(struct node *n);
 /* A control request that arrived on lane 0's thread (server/request_control.c). */
 void node_control(struct node *n, uint8_t kind, uint64_t correlation, const void *message, size_t len, bool from_peer, control_reply reply, void *arg);
+
+/* ---- lane_kinesis.c ---- */
+/* The node ends: what is being read finds nobody. */
+void node_reload_tls_forget(struct node *n);
 
 /* ---- node_form.c: from the identity to running lanes ---- */
 int node_form_start(struct node *n, char err[256]);

@@ -157,6 +157,13 @@ void kinesis_map(struct kinesis *k)
     }
 }
 
+void kinesis_set_tls(struct kinesis *k, struct tls_context *tls)
+{
+    if (k->http != NULL) {
+        http_server_set_tls(k->http, tls);
+    }
+}
+
 static void clients_closed(void *arg)
 {
     struct kinesis *k = arg;

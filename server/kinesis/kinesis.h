@@ -18,6 +18,8 @@ struct kinesis;
 int kinesis_open(struct kinesis **out, struct lane *l, const char *host, uint16_t *port);
 /* The lane has a new map: calls that wait for what they changed go on; subscriptions of consumers that are gone end. */
 void kinesis_map(struct kinesis *k);
+/* Of connections from now on. The endpoint has one already. */
+void kinesis_set_tls(struct kinesis *k, struct tls_context *tls);
 /* Orderly: no new requests, grace_ms for those under way; done runs once on a later turn, the memory is gone then. */
 void kinesis_close(struct kinesis *k, uint64_t grace_ms, void (*done)(void *arg), void *arg);
 

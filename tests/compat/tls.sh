@@ -46,6 +46,25 @@ check "who does not trust the certificate does not go on" over 'failed, 60' --ca
 check "plain text is closed" over 'failed, 52' "http://${KINESIS_ENDPOINT#https://}/"
 check "TLS 1.1 is refused" over 'failed, 35' "${trusted[@]}" --tls-max 1.1 --ciphers 'DEFAULT:@SECLEVEL=0' "$KINESIS_ENDPOINT/"
 
+# ---- renewed ----
+logged() { grep -q "$1" "$dir/node-1/log"; }
+kill -HUP "$(node_pid "$dir" 1)"
+check "the same files again" until_ok 5 logged 'the certificate was read again'
+cp "$work/ours.key" "$work/kept.key"
+cp "$work/other.key" "$work/ours.key"
+kill -HUP "$(node_pid "$dir" 1)"
+check "a key of another certificate is not taken" until_ok 5 logged 'the renewed certificate cannot be used.*does not belong'
+check "and the old ones stay" over '2 200' "${trusted[@]}" "$KINESIS_ENDPOINT/"
+cp "$work/ours.pem" "$work/kept.pem"
+cp "$work/other.pem" "$work/ours.pem"
+kill -HUP "$(node_pid "$dir" 1)"
+check "a renewed certificate is taken" until_ok 5 over '2 200' --cacert "$work/other.pem" "$KINESIS_ENDPOINT/"
+check "the old one is gone" over 'failed, 60' --cacert "$work/kept.pem" "$KINESIS_ENDPOINT/"
+cp "$work/kept.pem" "$work/ours.pem"
+cp "$work/kept.key" "$work/ours.key"
+kill -HUP "$(node_pid "$dir" 1)"
+check "and taken back" until_ok 5 over '2 200' "${trusted[@]}" "$KINESIS_ENDPOINT/"
+
 # k ARGUMENT...: Debian's AWS CLI; what it printed is in $work/out and $work/err.
 k() { /usr/bin/aws --endpoint-url "$KINESIS_ENDPOINT" --cli-binary-format raw-in-base64-out kinesis "$@" >"$work/out" 2>"$work/err" </dev/null; }
 export AWS_PAGER='' AWS_MAX_ATTEMPTS=2 AWS_CONFIG_FILE=$work/none AWS_SHARED_CREDENTIALS_FILE=$work/none
