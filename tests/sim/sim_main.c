@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH_MAX = 32, JOBS_MAX = 64, RUNNING_MAX = JOBS_MAX * (BATCH_MAX + 1) };
+enum { BATCH_MAX = 32, JOBS_MAX = 64, RUNNING_MAX = JOBS_MAX * (BATCH_MAX + 1), SEED_SECONDS_MAX = 240 };
 
 struct job {
     pid_t pid;
@@ -72,6 +72,7 @@ static void start(struct job *job, const struct world_options *base, bool repeat
             struct world_options o = *base;
             o.seed = seed;
             struct world_result r;
+            alarm(SEED_SECONDS_MAX); /* one that never ends fails as well: the child is killed */
             play(&o, repeat, &r);
             if (write(fds[1], &r, sizeof r) != (ssize_t)sizeof r) { /* a pipe holds all the results of a batch */
                 _exit(1);

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 #define MS 1000000ull
-enum { SHARDS_MAX = 2048, SHARDS_OPEN_MAX = 10, PRODUCERS = 4, OPEN_MAX = 2048 };
+enum { SHARDS_MAX = 2048, SHARDS_OPEN_MAX = 10, PRODUCERS = 4, OPEN_MAX = 2048, BURST = 60, BURST_EVERY = 40 };
 
 struct producer {
     struct workload *workload;
@@ -170,7 +170,9 @@ static void put_tick(struct env_timer *t)
     if (p->workload->stopped) {
         return;
     }
-    if (p->open < OPEN_MAX) {
+    /* Now and then more at once than one batch holds: several of a producer's batches are under way then. */
+    unsigned n = env_random_below(p->workload->producer_env, BURST_EVERY) == 0 ? BURST : 1;
+    for (unsigned i = 0; i < n && p->open < OPEN_MAX; i++) {
         put_one(p);
     }
     arm(p);
@@ -184,7 +186,7 @@ static void open_producers(struct workload *l)
         p->number = i + 1;
         p->idempotent = !(i == PRODUCERS - 1 && l->world->options.seed % 4 == 1);
         p->client = connect_client(l, l->producer_env);
-        struct sluice_producer_options o = {.not_idempotent = !p->idempotent, .delivery_timeout_ms = UINT64_MAX, .batch_bytes = 8 << 10};
+        struct sluice_producer_options o = {.not_idempotent = !p->idempotent, .delivery_timeout_ms = UINT64_MAX, .batch_bytes = i % 2 == 0 ? 8 << 10 : 1 << 10};
         sluice_assert(sluice_producer_open(p->client, "s", &o, &p->producer) == 0);
         sluice_assert(env_timer_init(l->producer_env, &p->timer, put_tick) == 0);
     }
