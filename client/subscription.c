@@ -354,6 +354,7 @@ static void ask_consumers(struct sluice_subscription *s)
     }
     Sluice__ConsumerList m = SLUICE__CONSUMER_LIST__INIT;
     m.stream = s->stream->name;
+    m.consumer = s->consumer;
     if (s->client->options.account != NULL) {
         m.account = (char *)(uintptr_t)s->client->options.account;
     }

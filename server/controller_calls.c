@@ -103,6 +103,34 @@ void call_retry(struct call *call, int code)
     call->retry_ms = now + CALL_RETRY_MS;
 }
 
+/* This node's map has the stream (or consumer) that a read asks about. */
+static bool read_known(const struct call *call)
+{
+    const struct cluster_map *map = call->c->map;
+    if (call->kind == FRAME_STREAM_LIST) {
+        return true;
+    }
+    if (call->kind != FRAME_STREAM_DESCRIBE) {
+        return meta_known(call);
+    }
+    Sluice__StreamDescribe *m = sluice__stream_describe__unpack(NULL, call->len, call->message);
+    bool known = map != NULL && (m->stream_id.len == 16 ? cluster_map_stream_by_id(map, m->stream_id.data) : cluster_map_stream(map, m->account, m->name)) != NULL;
+    sluice__stream_describe__free_unpacked(m, NULL);
+    return known;
+}
+
+/* "Not found" is said only by a leader: what this node has not heard of may have been made a moment ago elsewhere. */
+static void answer_read(struct call *call)
+{
+    if (call->kind == FRAME_CLUSTER_STATUS) {
+        call_status(call);
+    } else if (controller_ready(call->c) || read_known(call)) {
+        call_read(call);
+    } else {
+        call_error(call, call->was_forwarded ? SLUICE_E_NOT_LEADER : SLUICE_E_NO_CONTROLLER, NULL);
+    }
+}
+
 static void on_forward(void *arg, int code, uint8_t kind, const void *message, size_t len)
 {
     struct call *call = arg;
@@ -127,11 +155,7 @@ static void on_forward(void *arg, int code, uint8_t kind, const void *message, s
     bool again = code == SLUICE_E_NOT_LEADER || code == SLUICE_E_NO_CONNECTION || code == SLUICE_E_TIMEOUT || code == SLUICE_E_UNKNOWN_OUTCOME
                  || code == SLUICE_E_NOT_READY || code == SLUICE_E_BUSY || code == SLUICE_E_SHUTTING_DOWN || code == SLUICE_E_NO_CONTROLLER;
     if (call->read && (again || code == SLUICE_E_PROTOCOL)) {
-        if (call->kind == FRAME_CLUSTER_STATUS) {
-            call_status(call);
-        } else {
-            call_read(call);
-        }
+        answer_read(call);
     } else if (again) {
         call_retry(call, code);
     } else if (reply != NULL) {
@@ -162,43 +186,15 @@ static bool forward(struct call *call, uint64_t timeout_ms)
     return true;
 }
 
-/* This node's map has the stream (or consumer) that a read asks about. */
-static bool read_known(const struct call *call)
-{
-    const struct cluster_map *map = call->c->map;
-    if (call->kind == FRAME_STREAM_LIST) {
-        return true;
-    }
-    if (call->kind != FRAME_STREAM_DESCRIBE) {
-        return meta_known(call);
-    }
-    Sluice__StreamDescribe *m = sluice__stream_describe__unpack(NULL, call->len, call->message);
-    bool known = map != NULL && (m->stream_id.len == 16 ? cluster_map_stream_by_id(map, m->stream_id.data) : cluster_map_stream(map, m->account, m->name)) != NULL;
-    sluice__stream_describe__free_unpacked(m, NULL);
-    return known;
-}
-
 static void call_step(struct call *call)
 {
     struct controller *c = call->c;
     if (call->read) {
-        bool ask = !call->was_forwarded && !call->asked_leader && !controller_ready(c) && call->kind == FRAME_CLUSTER_STATUS;
+        bool ask = !call->was_forwarded && !call->asked_leader && !controller_ready(c) && (call->kind == FRAME_CLUSTER_STATUS || !read_known(call));
         call->asked_leader = call->asked_leader || ask;
-        if (ask && forward(call, 1000)) {
-            return;
+        if (!ask || !forward(call, 1000)) {
+            answer_read(call);
         }
-        if (call->kind == FRAME_CLUSTER_STATUS) {
-            call_status(call);
-            return;
-        }
-        /* What this node has not heard of yet may have been created a moment ago elsewhere: the leader decides. */
-        if (!call->was_forwarded && !call->asked_leader && !controller_ready(c) && !read_known(call)) {
-            call->asked_leader = true;
-            if (forward(call, 1000)) {
-                return;
-            }
-        }
-        call_read(call);
         return;
     }
     if (controller_ready(c) && controller_machine_initialized(c->machine)) {

@@ -115,7 +115,7 @@ static struct named read_names(const struct call *call, ProtobufCMessage **out)
     if (call->kind == FRAME_CONSUMER_LIST) {
         Sluice__ConsumerList *m = sluice__consumer_list__unpack(NULL, call->len, call->message);
         *out = &m->base;
-        return (struct named){m->account, m->stream, "", 0};
+        return (struct named){m->account, m->stream, m->consumer, 0};
     }
     if (call->kind == FRAME_RESOURCE_GET) {
         Sluice__ResourceGet *m = sluice__resource_get__unpack(NULL, call->len, call->message);
@@ -142,6 +142,7 @@ void read_meta(struct call *call)
 {
     ProtobufCMessage *m;
     struct named n = read_names(call, &m);
+    n.consumer = call->kind == FRAME_CONSUMER_LIST ? "" : n.consumer; /* the list tells whether it has the one that is looked for */
     struct found f = {0};
     char why[320] = "";
     int code = call->kind == FRAME_ACCOUNT ? SLUICE_E_OK : find(call->c, &n, &f, why, sizeof why);

@@ -31,6 +31,7 @@ struct check_put {
 };
 struct check_read {
     uint32_t process, shard, session;
+    uint32_t application;      /* whose sessions make up one hand-over of all shards (15) */
     uint64_t start, end;
     enum check_result result;
     uint64_t from;             /* first offset asked for; UINT64_MAX: trim horizon */

@@ -178,31 +178,48 @@ static void check_keys(struct judge *j)
 
 /* ---- 15 ---- */
 
-/* Sessions are those of one application: nothing of a child is handed over before the last record of each parent was. */
+static bool hands_over(const struct check_read *r, uint32_t application, uint32_t shard)
+{
+    return r->session != 0 && r->application == application && r->shard == shard && r->n > 0;
+}
+
+/* Nothing of a child is handed over to an application before the last record of each parent was. */
+static void check_child(struct judge *j, const struct check_shard *s, uint32_t application)
+{
+    const struct history *h = j->h;
+    size_t first = 0;
+    while (first < h->n_reads && !hands_over(&h->reads[first], application, s->shard)) {
+        first++;
+    }
+    for (unsigned p = 0; p < s->n_parents && first < h->n_reads; p++) {
+        if (shard_of(h, s->parents[p]) == NULL) {
+            continue;
+        }
+        uint64_t before = 0;
+        for (size_t k = 0; k < first; k++) {
+            const struct check_read *r = &h->reads[k];
+            if (hands_over(r, application, s->parents[p])) {
+                before = max_u64(before, h->records[r->first + r->n - 1].offset + 1);
+            }
+        }
+        const struct check_final *f = check_final_of(h, s->parents[p]);
+        if (f != NULL && before < f->trim + f->n) {
+            anomaly(j, 15, "application %u: a record of shard %u was handed over when its parent %u had been read to %llu of %llu", application, s->shard, s->parents[p],
+                    (ull)before, (ull)(f->trim + f->n));
+        }
+    }
+}
+
 static void check_hand_over(struct judge *j)
 {
     const struct history *h = j->h;
+    uint32_t applications = 1;
+    for (size_t i = 0; i < h->n_reads; i++) {
+        applications = h->reads[i].application >= applications ? h->reads[i].application + 1 : applications;
+    }
     for (size_t i = 0; i < h->n_shards; i++) {
-        const struct check_shard *s = &h->shards[i];
-        size_t first = 0;
-        while (first < h->n_reads && !(h->reads[first].session != 0 && h->reads[first].shard == s->shard && h->reads[first].n > 0)) {
-            first++;
-        }
-        for (unsigned p = 0; p < s->n_parents && first < h->n_reads; p++) {
-            if (shard_of(h, s->parents[p]) == NULL) {
-                continue;
-            }
-            uint64_t before = 0;
-            for (size_t k = 0; k < first; k++) {
-                const struct check_read *r = &h->reads[k];
-                if (r->session != 0 && r->shard == s->parents[p] && r->n > 0) {
-                    before = max_u64(before, h->records[r->first + r->n - 1].offset + 1);
-                }
-            }
-            const struct check_final *f = check_final_of(h, s->parents[p]);
-            if (f != NULL && before < f->trim + f->n) {
-                anomaly(j, 15, "a record of shard %u was handed over when its parent %u had been read to %llu of %llu", s->shard, s->parents[p], (ull)before, (ull)(f->trim + f->n));
-            }
+        for (uint32_t a = 0; a < applications; a++) {
+            check_child(j, &h->shards[i], a);
         }
     }
 }

@@ -47,6 +47,7 @@ struct workload {
     struct world *world;
     struct env *producer_env, *reader_env;
     struct sluice_client *control, *reader_client;
+    struct subscribers *subscribers; /* NULL: not in this seed */
     struct producer producers[PRODUCERS];
     struct shard_reader readers[SHARDS_MAX];
     struct shard_reader *followed[SHARDS_MAX];
@@ -481,14 +482,26 @@ bool workload_ready(const struct workload *l) { return l->ready; }
 void workload_run(struct workload *l)
 {
     sim_client_start(sim_host_add(l->world->sim, "readers"), readers_main, l);
+    if (l->world->options.profile->subscribers || (l->world->options.profile->name[0] == '\0' && l->world->options.seed % 4 == 3)) {
+        l->subscribers = subscribers_start(l->world);
+    }
     sim_call(l->producer_env, sim_now_ns(l->world->sim), start_puts, l);
 }
 
 void workload_stop_reshards(struct workload *l) { l->no_reshards = true; }
 void workload_stop_puts(struct workload *l) { l->stopped = true; }
 bool workload_drained(const struct workload *l) { return l->n_open == 0; }
-bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end) { return end == 0 || l->readers[shard].next >= end; }
-uint64_t workload_read_to(const struct workload *l, uint32_t shard) { return l->readers[shard].next; }
+
+bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end)
+{
+    return (end == 0 || l->readers[shard].next >= end) && (l->subscribers == NULL || subscribers_caught_up(l->subscribers, shard, end));
+}
+
+uint64_t workload_read_to(const struct workload *l, uint32_t shard)
+{
+    return min_u64(l->readers[shard].next, l->subscribers != NULL ? subscribers_got(l->subscribers, shard) : UINT64_MAX);
+}
+
 uint64_t workload_last_ack(const struct workload *l, uint32_t shard) { return l->last_ack[shard]; }
 
 /* The first key of a range; 0: none. */
@@ -514,6 +527,9 @@ void workload_told_children(struct workload *l, const struct map_stream *s)
     for (unsigned i = 0; i < s->n_shards; i++) {
         const struct map_shard *m = &s->shards[i];
         const struct shard_reader *r = m->shard < SHARDS_MAX ? &l->readers[m->shard] : NULL;
+        if (l->subscribers != NULL) {
+            subscribers_told_children(l->subscribers, m);
+        }
         if (r != NULL && r->ended && (r->n_children != m->n_children || memcmp(r->children, m->children, m->n_children * sizeof m->children[0]) != 0)) {
             world_fail(l->world, 9, "the reader of shard %u was told of other children than it has", m->shard);
         }

@@ -49,6 +49,7 @@ struct world_profile {
     uint64_t queued_max;                  /* bytes that a node may have queued to its peers */
     unsigned keys;                        /* how many partition keys there are; 0: 1000 */
     unsigned reshard_ms;                  /* a split, merge or change of the number of shards about every so often; 0: none */
+    bool subscribers;                     /* registered consumers in every seed, not only in every fourth */
 };
 const struct world_profile *profile_find(const char *name); /* NULL: unknown */
 void profiles_print(void);
@@ -69,7 +70,7 @@ struct world_options {
 struct world_result {
     uint64_t seed, trace_hash, events, simulated_ns;
     uint64_t acked, unknown, failed, read, faults, leader_changes, crashes;
-    uint64_t anomalies, reshards;
+    uint64_t anomalies, reshards, pushed;
     unsigned by_kind[32];
     char message[512];         /* first anomaly or what went wrong; empty: all well */
 };
@@ -135,5 +136,13 @@ bool workload_has_key(const struct workload *l, const struct hash128 *first, con
 void workload_told_children(struct workload *l, const struct map_stream *s); /* what readers were told of children, against the truth */
 void workload_drain(struct workload *l, unsigned node, bool on);      /* asks the cluster to drain a node, or to use it again */
 void workload_finish(struct workload *l);                             /* writes what is still open into the history as unknown */
+
+/* subscribers.c: registered consumers that have records pushed to them. */
+struct subscribers;
+struct map_shard;
+struct subscribers *subscribers_start(struct world *w);
+bool subscribers_caught_up(const struct subscribers *a, uint32_t shard, uint64_t end); /* each consumer got everything below end */
+uint64_t subscribers_got(const struct subscribers *a, uint32_t shard);                 /* what the slowest of them has got to */
+void subscribers_told_children(const struct subscribers *a, const struct map_shard *m); /* what they were told, against the truth */
 
 #endif
