@@ -42,6 +42,7 @@ struct sluice_subscription {
     bool waiting;            /* the timer runs */
     bool subscribed;         /* the leader took it; it may still be so if the way to it broke */
     bool perhaps;            /* a former attempt may have been taken */
+    bool positioned;         /* next_offset is known */
     bool started, pushed_any, asking, closing;
     struct env_timer timer;
     struct env_task task;
@@ -179,6 +180,7 @@ static void take_position(struct sluice_subscription *s, const struct answer *a)
         return;
     }
     s->next_offset = m->offset;
+    s->positioned = true;
     sluice__position_reply__free_unpacked(m, NULL);
     good(s);
     s->state = SUBSCRIPTION_SUBSCRIBE;
@@ -282,9 +284,11 @@ static void refused(struct sluice_subscription *s, const struct answer *a)
     } else if (a->code == SLUICE_E_EXPIRED && s->position.kind == SLUICE_TRIM_HORIZON && !s->pushed_any) {
         s->state = SUBSCRIPTION_POSITION; /* the horizon moved on between asking for it and subscribing */
         retry(s, a);
-    } else if (a->code == SLUICE_E_NOT_FOUND && s->not_found++ < NOT_FOUND_TRIES) {
+    } else if (a->code == SLUICE_E_NOT_FOUND && (s->consumer != NULL || s->not_found++ < NOT_FOUND_TRIES)) {
+        /* The node's map may be older than ours. A new one of the stream tells, or ends it; so does the controller's list, if the consumer has a name. */
         s->target.failed = s->node;
-        stream_refresh(s->stream); /* the new map tells, or ends it */
+        stream_refresh(s->stream);
+        s->state = s->consumer != NULL ? SUBSCRIPTION_CONSUMER : s->state;
         retry(s, a);
     } else if (sluice_error_retry(a->code) == SLUICE_RETRY_NEVER) {
         end(s, a->code, a->message, NULL);
@@ -336,10 +340,10 @@ static void consumers_told(const struct sluice_result *r, void *user)
         return;
     }
     for (size_t i = 0; i < m->n_consumers; i++) {
-        if (strcmp(m->consumers[i]->name, s->consumer) == 0) {
+        if (strcmp(m->consumers[i]->name, s->consumer) == 0 && (s->consumer_id == 0 || s->consumer_id == m->consumers[i]->id)) {
             s->consumer_id = m->consumers[i]->id;
             s->map_version = m->map_version;
-            s->state = SUBSCRIPTION_POSITION;
+            s->state = s->positioned ? SUBSCRIPTION_SUBSCRIBE : SUBSCRIPTION_POSITION;
             step(s);
             return;
         }
@@ -444,10 +448,13 @@ static void step(struct sluice_subscription *s)
         begin(s);
     }
     if (s->state == SUBSCRIPTION_CONSUMER) {
-        ask_consumers(s);
+        if (!s->waiting) {
+            ask_consumers(s);
+        }
         return;
     }
     if (s->state == SUBSCRIPTION_POSITION && s->position.kind == SLUICE_AT_OFFSET) {
+        s->positioned = true;
         s->next_offset = s->position.offset;
         s->state = SUBSCRIPTION_SUBSCRIBE;
     }

@@ -119,13 +119,33 @@ static bool read_known(const struct call *call)
     return known;
 }
 
-/* "Not found" is said only by a leader: what this node has not heard of may have been made a moment ago elsewhere. */
+static void answer_read(struct call *call);
+
+static void leader_confirmed(struct group_fresh *f, int status)
+{
+    struct call *call = container_of(f, struct call, fresh);
+    call->pending--;
+    call->confirmed = status == 0;
+    if (call->answered || call->c->closing) {
+        call_free_if_over(call);
+    } else if (status == 0) {
+        answer_read(call);
+    } else {
+        call_error(call, call->was_forwarded ? SLUICE_E_NOT_LEADER : SLUICE_E_NO_CONTROLLER, NULL);
+    }
+}
+
+/* "Not found" is said only by a leader that a quorum has just confirmed: what this node has not heard of may have been made a moment ago elsewhere. */
 static void answer_read(struct call *call)
 {
+    struct controller *c = call->c;
     if (call->kind == FRAME_CLUSTER_STATUS) {
         call_status(call);
-    } else if (controller_ready(call->c) || read_known(call)) {
+    } else if (call->confirmed || read_known(call)) {
         call_read(call);
+    } else if (controller_ready(c)) {
+        call->pending++;
+        group_fresh_read(c->group, &call->fresh, leader_confirmed);
     } else {
         call_error(call, call->was_forwarded ? SLUICE_E_NOT_LEADER : SLUICE_E_NO_CONTROLLER, NULL);
     }

@@ -91,6 +91,8 @@ struct call {
     bool from_peer, was_forwarded; /* came inside FORWARD: the answer goes into FORWARD_REPLY */
     bool sent_on;                  /* some leader may have got it: its outcome may be unknown */
     bool asked_leader;             /* a read that the leader was asked about already */
+    bool confirmed;                /* a read at the leader, which a quorum has confirmed since */
+    struct group_fresh fresh;
     bool answered;                 /* reply was called; freed when nothing is on its way any more */
     unsigned pending;              /* forwards, proposals, orders that will call back */
     uint8_t *message;              /* checked and completed by call_normalize() */

@@ -148,14 +148,14 @@ static void on_ended(struct sluice_subscription *s, const struct sluice_read_end
     struct subscriber *u = user;
     struct seat *t = u->seat;
     struct subscribers *a = t->all;
-    bool alone = t->list == u && u->next == NULL, newest = t->list == u;
+    bool alone = t->list == u && u->next == NULL;
     if (end->code == 0 && end->closed && end->n_children > 0 && end->n_children <= ARRAY_LEN(t->children)) {
         record_read(u, NULL, 0, end->next_offset, true);
         seat_ended(t, end);
         return;
     }
-    /* Whoever was let in is only ever told to go by one that came later. */
-    bool expected = (end->code == SLUICE_E_IN_USE && !u->started) || (end->code == SLUICE_E_SUPERSEDED && !newest);
+    /* Whoever was let in is only ever told to go by another one. (By one that came later, but for a leader that is new to both and hears the older one late.) */
+    bool expected = (end->code == SLUICE_E_IN_USE && !u->started) || (end->code == SLUICE_E_SUPERSEDED && !alone);
     if (!expected) {
         world_fail(a->world, 8, "the subscription of consumer %s to shard %u ended at offset %llu: %s: %s", names[t->consumer], t->shard,
                    (unsigned long long)end->next_offset, sluice_error_text(end->code), end->message);
