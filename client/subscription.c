@@ -36,6 +36,7 @@ struct sluice_subscription {
     uint8_t *packed;
     unsigned failures, damaged, map_tries, not_found;
     uint64_t next_offset, started_ms, shard_created_s;
+    uint64_t end_offset;     /* of the shard, as the leader told last */
     uint64_t unread;         /* bytes delivered and not given back */
     uint64_t to_tell;        /* given back, and the leader does not know it */
     uint64_t good_ns;        /* last success */
@@ -169,6 +170,11 @@ void sluice_subscription_credit(struct sluice_subscription *s, uint64_t bytes)
     }
 }
 
+bool sluice_subscription_caught_up(const struct sluice_subscription *s)
+{
+    return s->started && s->next_offset >= s->end_offset;
+}
+
 /* ---- answers --------------------------------------------------------------------------------------------------------------- */
 
 static void take_position(struct sluice_subscription *s, const struct answer *a)
@@ -193,6 +199,7 @@ static void take_reply(struct sluice_subscription *s, const struct answer *a)
         return;
     }
     s->shard_created_s = m->shard_created_s;
+    s->end_offset = m->end_offset;
     sluice__subscribe_reply__free_unpacked(m, NULL);
     good(s);
     s->not_found = 0;
@@ -230,6 +237,7 @@ static void deliver(struct sluice_subscription *s, const Sluice__Push *m, const 
     uint8_t *data = len > 0 ? frame_take_payload(a->reader, a->frame) : NULL;
     p.data = data;
     s->next_offset = m->next_offset;
+    s->end_offset = m->end_offset;
     s->unread += len;
     s->pushed_any = s->pushed_any || len > 0;
     s->options.pushed(s, &p, s->options.user);
