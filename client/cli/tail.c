@@ -186,7 +186,7 @@ static const char *tail_hint(int code)
 {
     switch (code) {
     case SLUICE_E_IN_USE:
-        return "Another program began to read as this consumer just now. Five seconds after that its place can be taken over; to read beside it, register another consumer.";
+        return "Someone began to read as this consumer less than five seconds ago. After that a new reader takes the place over; to read beside it, register another consumer.";
     case SLUICE_E_SUPERSEDED:
         return "A program that began later reads as this consumer now. To read beside it, register another consumer.";
     case SLUICE_E_EXPIRED:
