@@ -14,7 +14,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_cluster_status,
     &cli_node_list, &cli_node_add, &cli_node_drain, &cli_node_undrain, &cli_node_remove,
     &cli_top_command,
-    &cli_bench_put, &cli_bench_read, &cli_bench_e2e, &cli_bench_latency, &cli_bench_scale, &cli_bench_disk, &cli_bench_report,
+    &cli_bench_put, &cli_bench_read, &cli_bench_e2e, &cli_bench_push, &cli_bench_latency, &cli_bench_scale, &cli_bench_disk, &cli_bench_report,
     NULL,
 };
 
