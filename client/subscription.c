@@ -57,6 +57,7 @@ static void answered(struct request *q, const struct answer *a);
 static void leave(struct sluice_subscription *s)
 {
     if (request_active(&s->request) && s->request.kind == FRAME_SUBSCRIBE) {
+        s->perhaps = s->perhaps || s->request.written;
         Sluice__Credit m = SLUICE__CREDIT__INIT;
         m.end = true;
         request_note(&s->request, FRAME_CREDIT, &m.base);
@@ -258,6 +259,9 @@ static void take_push(struct sluice_subscription *s, const struct answer *a)
         return;
     }
     const char *wrong = m->ended == 0 ? batches_check(s->stream_id, s->shard, s->next_offset, a->frame->payload, a->frame->payload_len, m->next_offset) : NULL;
+    if (wrong == NULL && m->ended == 0 && m->closed && m->next_offset < m->end_offset) {
+        wrong = "a closed shard's end was told before all of it was pushed";
+    }
     if (wrong != NULL) {
         sluice__push__free_unpacked(m, NULL);
         damaged(s, wrong);
