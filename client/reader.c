@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "client/client_impl.h"
+#include "client/unpack.h"
 
 enum {
     MAX_BYTES_DEFAULT = 1 << 20, WAIT_MS_DEFAULT = 5000, WAIT_MS_MAX = 60000,
@@ -46,11 +47,8 @@ struct sluice_reader {
     size_t n_children;
     struct chunk *chunks, **chunks_end;
     unsigned n_chunks;
-    struct batch_record *records;
-    uint32_t records_cap;
     unsigned map_tries;      /* maps that did not have the shard */
-    void *scratch;
-    size_t scratch_size;
+    struct unpacker unpacker;
     struct env_timer timer;
     struct env_task task;
 };
@@ -84,8 +82,7 @@ static void free_task(struct env_task *t)
         free(k->data);
         free(k);
     }
-    free(r->records);
-    free(r->scratch);
+    unpacker_free(&r->unpacker);
     free(r->children);
     free(r->sequence);
     free(r->packed);
@@ -193,51 +190,23 @@ static void reader_fetch_more(struct sluice_reader *r)
 
 /* ---- delivering ------------------------------------------------------------------------------------------------------------ */
 
-static bool records_reserve(struct sluice_reader *r, uint32_t n)
-{
-    if (n > r->records_cap) {
-        struct batch_record *more = realloc(r->records, n * sizeof *more);
-        if (more == NULL) {
-            return false;
-        }
-        r->records = more;
-        r->records_cap = n;
-    }
-    return true;
-}
-
 /* One batch. False: the reader has ended. */
 static bool deliver_batch(struct sluice_reader *r, struct chunk *k)
 {
-    struct batch_reader br;
-    uint32_t len = get_u32(k->data + k->pos + 4); /* checked when the answer came, as the checksum was */
+    struct sluice_records records = {.shard = r->shard, .shard_created_s = k->shard_created_s, .millis_behind = k->millis_behind};
+    uint32_t len; /* checked when the answer came, as the checksum was */
     const char *why = "";
-    int code = batch_reader_open_verified(&br, k->data + k->pos, len, &r->scratch, &r->scratch_size, &why);
-    if (code == 0 && !records_reserve(r, br.header.record_count)) {
-        code = SLUICE_E_MEMORY;
-        why = "no memory for the records of a batch";
-    }
-    size_t n = 0;
-    struct batch_record rec;
-    int got = 0;
-    while (code == 0 && (got = batch_reader_next(&br, &rec)) == 1) {
-        bool wanted = rec.offset >= r->next_offset && !(r->options.no_follow && rec.offset >= r->until);
-        if (wanted) {
-            r->records[n++] = rec;
-        }
-    }
-    if (code != 0 || got < 0) {
-        reader_end(r, code == SLUICE_E_MEMORY ? code : SLUICE_E_CORRUPT, got < 0 ? "a batch's records are malformed" : why);
+    int code = unpack_batch(&r->unpacker, k->data + k->pos, r->next_offset, r->options.no_follow ? r->until : UINT64_MAX, &records, &len, &why);
+    if (code != 0) {
+        reader_end(r, code, why);
         return false;
     }
     k->pos += len;
-    if (n == 0) {
+    if (records.n == 0) {
         return true;
     }
-    sluice_assert(r->records[0].offset == r->next_offset);
-    const struct sluice_records records = {.shard = r->shard, .shard_created_s = k->shard_created_s, .time_ms = br.header.time_ms,
-                                           .millis_behind = k->millis_behind, .n = n, .v = r->records};
-    r->next_offset += n;
+    sluice_assert(records.v[0].offset == r->next_offset);
+    r->next_offset += records.n;
     r->caught_up = false;
     r->options.records(r, &records, r->options.user);
     return r->state != READER_ENDED;

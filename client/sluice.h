@@ -255,6 +255,8 @@ struct sluice_subscription_options {
 int sluice_subscription_open(struct sluice_client *c, const char *stream, uint32_t shard, const struct sluice_position *position,
                              const struct sluice_subscription_options *o, struct sluice_subscription **out);
 void sluice_subscription_credit(struct sluice_subscription *s, uint64_t bytes);
+/* Everything that the leader had when it spoke last was delivered. It is told in `started` and in each push. */
+bool sluice_subscription_caught_up(const struct sluice_subscription *s);
 /* No callback after it returned. Also allowed in the callbacks, and needed after `ended`. */
 void sluice_subscription_close(struct sluice_subscription *s);
 

@@ -36,6 +36,7 @@ struct sluice_subscription {
     uint8_t *packed;
     unsigned failures, damaged, map_tries, not_found;
     uint64_t next_offset, began_ns, shard_created_s; /* began_ns: of the first attempt that was or may have been taken */
+    uint64_t end_offset;     /* of the shard, as the leader told last */
     uint64_t unread;         /* bytes delivered and not given back */
     uint64_t to_tell;        /* given back, and the leader does not know it */
     uint64_t good_ns;        /* last success */
@@ -57,6 +58,7 @@ static void answered(struct request *q, const struct answer *a);
 static void leave(struct sluice_subscription *s)
 {
     if (request_active(&s->request) && s->request.kind == FRAME_SUBSCRIBE) {
+        s->perhaps = s->perhaps || s->request.written;
         Sluice__Credit m = SLUICE__CREDIT__INIT;
         m.end = true;
         request_note(&s->request, FRAME_CREDIT, &m.base);
@@ -170,6 +172,11 @@ void sluice_subscription_credit(struct sluice_subscription *s, uint64_t bytes)
     }
 }
 
+bool sluice_subscription_caught_up(const struct sluice_subscription *s)
+{
+    return s->started && s->next_offset >= s->end_offset;
+}
+
 /* ---- answers --------------------------------------------------------------------------------------------------------------- */
 
 static void take_position(struct sluice_subscription *s, const struct answer *a)
@@ -195,6 +202,7 @@ static void take_reply(struct sluice_subscription *s, const struct answer *a)
         return;
     }
     s->shard_created_s = m->shard_created_s;
+    s->end_offset = m->end_offset;
     sluice__subscribe_reply__free_unpacked(m, NULL);
     good(s);
     s->not_found = 0;
@@ -232,6 +240,7 @@ static void deliver(struct sluice_subscription *s, const Sluice__Push *m, const 
     uint8_t *data = len > 0 ? frame_take_payload(a->reader, a->frame) : NULL;
     p.data = data;
     s->next_offset = m->next_offset;
+    s->end_offset = m->end_offset;
     s->unread += len;
     s->pushed_any = s->pushed_any || len > 0;
     s->options.pushed(s, &p, s->options.user);
@@ -252,6 +261,9 @@ static void take_push(struct sluice_subscription *s, const struct answer *a)
         return;
     }
     const char *wrong = m->ended == 0 ? batches_check(s->stream_id, s->shard, s->next_offset, a->frame->payload, a->frame->payload_len, m->next_offset) : NULL;
+    if (wrong == NULL && m->ended == 0 && m->closed && m->next_offset < m->end_offset) {
+        wrong = "a closed shard's end was told before all of it was pushed";
+    }
     if (wrong != NULL) {
         sluice__push__free_unpacked(m, NULL);
         damaged(s, wrong);

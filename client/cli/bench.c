@@ -190,8 +190,8 @@ static void print_result(const struct bench *b)
            (unsigned long long)b->record_size, (unsigned long long)b->shards, (unsigned long long)b->load.n_producers, (unsigned long long)b->load.depth,
            (unsigned long long)b->load.rate, (unsigned long long)b->consumers, b->fan_out ? "true" : "false");
     if (b->tells_ack) {
-        printf(",\"ack_p50_ms\":%.3f,\"ack_p99_ms\":%.3f", (double)histogram_quantile(b->load.latency, 0.5) / 1e6,
-               (double)histogram_quantile(b->load.latency, 0.99) / 1e6);
+        printf(",\"ack_p50_ms\":%.3f,\"ack_p99_ms\":%.3f,\"ack_p999_ms\":%.3f", (double)histogram_quantile(b->load.latency, 0.5) / 1e6,
+               (double)histogram_quantile(b->load.latency, 0.99) / 1e6, (double)histogram_quantile(b->load.latency, 0.999) / 1e6);
     }
     if (!b->no_cost) {
         bench_print_cost(b, s);

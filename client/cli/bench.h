@@ -1,6 +1,7 @@
 /* bench.h: what the kinds of `sluice bench` share: options, load of puts, readers, what the nodes spent, the outcome.
  *
- * bench.c: options, the stream, the result; bench_load.c: producers; bench_kinesis.c: puts through the Kinesis API; bench_readers.c: readers; bench_cost.c: what a run cost the nodes. A kind opens what it needs,
+ * bench.c: options, the stream, the result; bench_load.c: producers; bench_kinesis.c: puts through the Kinesis API; bench_readers.c: readers and
+ * subscriptions; bench_e2e.c: from the one to the other; bench_cost.c: what a run cost the nodes. A kind opens what it needs,
  * runs the loop phase by phase (bench_run) and fills the fields of the result. */
 #ifndef SLUICE_BENCH_H
 #define SLUICE_BENCH_H
@@ -8,6 +9,7 @@
 #include "client/cli/cli.h"
 #include "client/cli/nodes.h"
 #include "client/histogram.h"
+#include "client/unpack.h"
 
 enum { BENCH_CLIENTS_MAX = 256, BENCH_STAMP = 16 /* first bytes of an e2e record: intended time, number */ };
 
@@ -125,20 +127,54 @@ void bench_load_close(struct bench *b);
 
 /* ---- bench_readers.c ---- */
 
+/* Registered consumers of the bench's own. */
+struct bench_consumers { unsigned n; uint64_t ids[BENCH_CLIENTS_MAX], map_version, seed; };
+
 /* One reader per shard of the stream; the consumers' clients take turns, or with fan-out read each shard all of them. */
 struct bench_reader {
     struct bench *bench;
-    struct sluice_reader *reader;
+    struct bench_reading *reading;
+    struct sluice_reader *reader;             /* the one or the other */
+    struct sluice_subscription *subscription;
     unsigned consumer;
     uint64_t delivered_ns; /* the last delivery */
     bool ended;
     void (*each)(struct bench_reader *r, const struct sluice_records *batch);
     void (*end)(struct bench_reader *r);
 };
-struct bench_reading { struct bench_reader *readers; size_t n; struct sluice_client **clients; unsigned n_clients; uint64_t counted[BENCH_CLIENTS_MAX]; };
-/* from NULL: where each shard ends now. pattern: the callbacks of all readers. 0 or the exit status. */
+struct bench_reading {
+    const struct bench_consumers *push; /* not NULL: what is read is pushed, with fan-out, to these */
+    uint64_t credit;                    /* of each subscription; 0: the library's default */
+    Sluice__StreamReply *at;            /* where the shards ended once (bench_readers_note_ends) */
+    struct bench_reader *readers;
+    size_t n;
+    struct sluice_client **clients;
+    unsigned n_clients;
+    struct unpacker unpacker;
+    /* Of each consumer: counted by the kinds; stored: bytes of the batches pushed since the start; when the last record came. */
+    uint64_t counted[BENCH_CLIENTS_MAX], bytes[BENCH_CLIENTS_MAX], stored[BENCH_CLIENTS_MAX], last_ns[BENCH_CLIENTS_MAX];
+};
+/* Notes where the shards end now. 0 or the exit status. */
+int bench_readers_note_ends(struct bench *b, struct bench_reading *g);
+/* from NULL: where the shards ended when that was noted, which it is now if it was not. pattern: the callbacks of all readers. 0 or the exit status. */
 int bench_readers_open(struct bench *b, struct bench_reading *g, const struct sluice_position *from, bool follow, const struct bench_reader *pattern);
 void bench_readers_close(struct bench *b, struct bench_reading *g);
+
+/* ---- bench_e2e.c ---- */
+
+struct bench_e2e {
+    struct bench b;
+    struct bench_reading g;
+    bool backlog;           /* everything is put before anything is read */
+    struct env_timer late;
+    uint64_t since_ns;      /* records put from then on count */
+    uint64_t seen;          /* that were counted when it was looked last */
+    bool load_done;
+};
+/* The options, the stream, the producers. 0 or the exit status. */
+int bench_e2e_open(struct bench_e2e *e, struct cli *c, const char *test);
+/* Puts, and counts what arrives until it is all there. 0 or the exit status. */
+int bench_e2e_run(struct bench_e2e *e);
 
 /* ---- bench_kinesis.c ---- */
 

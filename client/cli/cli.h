@@ -119,12 +119,12 @@ const char *cli_bytes(double n, char out[32]);
 
 /* ---- commands ---- */
 
-extern const struct cli_command cli_put_command, cli_get_command, cli_top_command;
+extern const struct cli_command cli_put_command, cli_get_command, cli_tail_command, cli_top_command;
 extern const struct cli_command cli_stream_create, cli_stream_update, cli_stream_list, cli_stream_describe, cli_stream_delete, cli_stream_tag, cli_stream_policy;
 extern const struct cli_command cli_consumer_register, cli_consumer_list, cli_consumer_remove;
 extern const struct cli_command cli_shard_list, cli_shard_split, cli_shard_merge, cli_shard_transfer, cli_cluster_status;
 extern const struct cli_command cli_node_list, cli_node_drain, cli_node_undrain, cli_node_remove, cli_node_add;
-extern const struct cli_command cli_bench_put, cli_bench_read, cli_bench_e2e, cli_bench_latency, cli_bench_scale, cli_bench_disk, cli_bench_report;
+extern const struct cli_command cli_bench_put, cli_bench_read, cli_bench_e2e, cli_bench_push, cli_bench_latency, cli_bench_scale, cli_bench_disk, cli_bench_report;
 extern const struct cli_command *const cli_commands[]; /* ended by NULL */
 
 #endif

@@ -43,6 +43,23 @@ runs 0 "$sluice" bench e2e --records 500 --warmup 100 --stream a
 is "e2e" "$form and .records == 500 and .ack_p50_ms > 0"
 runs 0 "$sluice" bench e2e --records 500 --stream a --consumers 2 --fan-out
 is "e2e to two" "$form and .records == 1000"
+runs 0 "$sluice" bench push --records 500 --warmup 100 --stream a --consumers 3 --rate 1000 --curve
+is "push to three" "$form and $cost and .test == \"push\" and .records == 1500 and .bytes == 1536000 and .rate == 1000 and .ack_p999_ms >= .ack_p50_ms and .consumer_mb_per_s_min > 0 and .seconds >= 0.4"
+runs 0 "$sluice" bench push --records 5000 --stream a --consumers 2 --backlog --credit 64k
+is "push of a backlog" "$form and .records == 10000 and .backlog and .consumer_mb_per_s_min > 0 and .consumer_mb_per_s_min <= .mb_per_s and .consumer_stored_mb_per_s_min > 0"
+timeout 60 "$sluice" bench push --seconds 50 --rate 100 --stream a >"$work/out" 2>/dev/null &
+pushing=$!
+sleep 1
+kill -INT "$(pgrep -P $pushing)"
+wait $pushing
+[ $? -eq 130 ] && passed=$((passed + 1)) || fail "push: an interrupt does not end it with 130"
+is "what it counted until then" '.errors == 1 and .test == "push"'
+runs 0 "$sluice" -o json consumer list a
+is "its consumers are removed, also then" '. == []'
+runs 1 "$sluice" bench push --records 10 --stream a --consumers 21
+runs 0 "$sluice" -o json consumer list a
+is "also when they are too many" '. == []'
+runs 2 "$sluice" bench push --credit 0
 runs 0 "$sluice" bench scale --shards 5 --seconds 1 --stream many
 is "scale" '.records == 5 and .errors == 0 and .made_ms > 0 and .led_ms >= .made_ms and .writable_ms >= .led_ms and .replicas >= 8 and .idle_cores >= 0'
 runs 1 "$sluice" stream describe many

@@ -59,6 +59,8 @@ usage put
 usage put s --key a --key-regex b
 usage put s --key-regex '('
 usage get s --from yesterday
+usage tail s
+usage tail s --consumer c --from yesterday
 usage -o xml stream list
 usage --endpoint
 usage bench put --records 0

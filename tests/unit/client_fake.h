@@ -41,6 +41,10 @@ struct fake_shard {
 };
 
 struct fake;
+struct fake_conn;
+/* What only some tests need: requests that the fake does not know itself, and a connection's end. */
+struct fake_more { bool (*frame)(struct fake_conn *c, const struct frame *f); void (*closed)(struct fake_conn *c); };
+
 struct fake_node {
     struct fake *fake;
     uint32_t id;
@@ -79,6 +83,8 @@ struct fake {
     int (*on_put)(struct fake *f, struct fake_node *n, struct fake_shard *s, const struct batch_header *h, void *arg);
     int (*on_call)(struct fake *f, struct fake_node *n, uint8_t kind, void *arg);
     void *arg;
+    const struct fake_more *more;
+    void *more_arg;
     uint8_t last_request_id[16];
     struct env_timer poll_timer, deadline;
     bool timed_out;
@@ -447,7 +453,7 @@ static inline void fake_frame(struct fake_conn *c, const struct frame *f)
     } else if (f->kind == FRAME_PING) {
         Sluice__Empty e = SLUICE__EMPTY__INIT;
         fake_answer(c, FRAME_PING_REPLY, f->correlation, &e, NULL, 0);
-    } else {
+    } else if (k->more == NULL || !k->more->frame(c, f)) {
         fake_error(c, f->correlation, SLUICE_E_NOT_SUPPORTED, 0);
     }
 }
@@ -480,6 +486,9 @@ static inline void fake_conn_closed(struct env_conn *conn)
         p = &(*p)->next;
     }
     *p = c->next;
+    if (c->node->fake->more != NULL) {
+        c->node->fake->more->closed(c);
+    }
     frame_reader_deinit(&c->reader);
     free(c);
 }
