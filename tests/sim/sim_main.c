@@ -27,7 +27,7 @@ struct job {
     uint64_t after; /* not 0: this seed failed in a child that had begun with that one */
 };
 
-struct totals { uint64_t seeds, failed, simulated_ns, events, acked, unknown, faults, crashes, reshards; };
+struct totals { uint64_t seeds, failed, simulated_ns, events, acked, unknown, faults, crashes, reshards, pushed; };
 
 static double seconds_now(void)
 {
@@ -94,6 +94,7 @@ static void count(struct totals *t, const struct world_result *r)
     t->faults += r->faults;
     t->crashes += r->crashes;
     t->reshards += r->reshards;
+    t->pushed += r->pushed;
 }
 
 /* The verdict on a seed whose child had played nothing before it. r == NULL: the child ended first. */
@@ -259,11 +260,11 @@ int main(int argc, char **argv)
     getrusage(RUSAGE_CHILDREN, &used);
     double cpu = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
     printf("seeds %llu-%llu: %llu played, %llu failed; %.1f simulated hours in %.1f s (%.1f s of CPU): %.0f times real time per core; %llu events, "
-           "%llu acknowledged, %llu unknown, %llu faults, %llu crashes, %llu shards split or merged\n",
+           "%llu acknowledged, %llu unknown, %llu faults, %llu crashes, %llu shards split or merged, %llu records pushed\n",
            (unsigned long long)first, (unsigned long long)last, (unsigned long long)t.seeds, (unsigned long long)t.failed,
            (double)t.simulated_ns / 3.6e12, took, cpu, (double)t.simulated_ns / 1e9 / cpu, (unsigned long long)t.events,
            (unsigned long long)t.acked, (unsigned long long)t.unknown, (unsigned long long)t.faults, (unsigned long long)t.crashes,
-           (unsigned long long)t.reshards);
+           (unsigned long long)t.reshards, (unsigned long long)t.pushed);
     if (expect_harm) {
         printf("%s\n", t.failed > 0 ? "harm was caught" : "no harm was caught");
         return t.failed > 0 ? 0 : 1;

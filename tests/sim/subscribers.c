@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CONSUMERS = 2, SLOW = 1, SHARDS_MAX = 1024, TICK_MS = 100, RIVAL_EVERY = 40, PROCESS = 300, CREDIT_SMALL = 4 << 10, HEARTBEAT_MS = 1000, VISIT_TICKS = 30 };
+enum { CONSUMERS = 2, SLOW = 1, SHARDS_MAX = 1024, TICK_MS = 100, RIVAL_EVERY = 40, PROCESS = 300, CREDIT_SMALL = 4 << 10, HEARTBEAT_MS = 1000, VISIT_TICKS = 30, LATE_MS = 5000 };
 
 struct seat;
 struct subscriber {
@@ -33,6 +33,7 @@ struct seat {
     struct subscriber *list;     /* newest first */
     uint64_t offset;             /* everything below was handed over to the application */
     uint64_t again_ms;           /* not before: an empty seat is taken again */
+    uint64_t left_ms;            /* when the last one left */
     bool taken, begun, ended;
     uint32_t children[2];
     size_t n_children;
@@ -154,13 +155,16 @@ static void on_ended(struct sluice_subscription *s, const struct sluice_read_end
         seat_ended(t, end);
         return;
     }
-    /* Whoever was let in is only ever told to go by another one. (By one that came later, but for a leader that is new to both and hears the older one late.) */
-    bool expected = (end->code == SLUICE_E_IN_USE && !u->started) || (end->code == SLUICE_E_SUPERSEDED && !alone);
+    /* Whoever was let in is only ever told to go by another one. By one that came later, but for a leader that is new to both and hears the older one late, perhaps a message of
+     * one that has left. */
+    bool other = !alone || (t->left_ms != 0 && now(a) / 1000000 - t->left_ms < LATE_MS);
+    bool expected = (end->code == SLUICE_E_IN_USE && !u->started) || (end->code == SLUICE_E_SUPERSEDED && other);
     if (!expected) {
         world_fail(a->world, 8, "the subscription of consumer %s to shard %u ended at offset %llu: %s: %s", names[t->consumer], t->shard,
                    (unsigned long long)end->next_offset, sluice_error_text(end->code), end->message);
     }
     leave(u);
+    t->left_ms = now(a) / 1000000;
     if (alone) {
         t->again_ms = now(a) / 1000000 + 1000;
     }

@@ -31,7 +31,7 @@ struct fake_sub {
     int64_t credit;
 };
 
-struct fake_asked { uint32_t node; uint64_t offset, credit, started_ms, map_version, consumer; uint8_t subscriber[16]; bool resumed; };
+struct fake_asked { uint32_t node; uint64_t offset, credit, age_ms, map_version, consumer; uint8_t subscriber[16]; bool resumed; };
 
 struct fake_push {
     struct fake *fake;
@@ -232,7 +232,7 @@ static inline void fake_subscribe(struct fake_push *p, struct fake_conn *c, cons
         }
         assert_true(p->n_asked < FAKE_ASKED);
         struct fake_asked *a = &p->asked[p->n_asked++];
-        *a = (struct fake_asked){.node = c->node->id, .offset = m->offset, .credit = m->credit, .started_ms = m->started_ms, .map_version = m->map_version,
+        *a = (struct fake_asked){.node = c->node->id, .offset = m->offset, .credit = m->credit, .age_ms = m->age_ms, .map_version = m->map_version,
                                  .consumer = m->consumer_id, .resumed = m->resumed};
         memcpy(a->subscriber, m->subscriber.data, 16);
         *u = (struct fake_sub){.conn = c, .correlation = f->correlation, .offset = m->offset, .shard = m->shard, .heartbeat_ms = m->heartbeat_ms,
