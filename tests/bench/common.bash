@@ -39,7 +39,7 @@ bench_end() {
 trap bench_end EXIT
 trap 'exit 130' INT TERM
 
-# Three nodes without limits; clients find them in the environment. deploy/cluster takes the programs of the tree that it stands in.
+# bench_cluster [SETTING]: three nodes without limits, or with SETTING; clients find them in the environment. deploy/cluster takes the programs of the tree that it stands in.
 bench_cluster() {
     [ ! -e "$dir" ] || { echo "there is $dir already" >&2; exit 1; }
     cluster=$repo/deploy/cluster
@@ -50,7 +50,7 @@ bench_cluster() {
         touch "$build/.built"
         cluster=$work/tree/deploy/cluster
     fi
-    "$cluster" up --nodes 3 --dir "$dir" --set limits=off >"$work/endpoints"
+    "$cluster" up --nodes 3 --dir "$dir" --set "${1:-limits=off}" >"$work/endpoints"
     set -a
     # shellcheck disable=SC1091
     . "$work/endpoints"
