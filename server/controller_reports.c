@@ -36,7 +36,7 @@ static void refresh_own(struct controller *c)
 
 static bool worth_telling(const struct replica_status *r) { return r->role == GROUP_LEADER || r->lost || !r->joined; }
 
-/* Progress is told while someone may wait for it: a member that does not vote yet, or a leader that is not where it should be. */
+/* Progress is told while someone may wait for it: a member that does not vote yet, a leader that is not where it should be, a child that is not decided about. */
 static bool progress_matters(const struct controller *c, const struct replica_status *r)
 {
     for (unsigned i = 0; i < r->n_peers; i++) {
@@ -45,7 +45,7 @@ static bool progress_matters(const struct controller *c, const struct replica_st
         }
     }
     const struct map_shard *s = c->map != NULL ? cluster_map_shard_by_group(c->map, r->group) : NULL;
-    return s != NULL && s->preferred_leader != c->self;
+    return s != NULL && (s->coming || s->preferred_leader != c->self);
 }
 
 static uintptr_t status_hash(const struct controller *c, const struct replica_status *r)

@@ -1,7 +1,7 @@
 /* Splits and merges, one small step after another, each an entry of the controller's log. What the shards do themselves (create the children, CLOSE, OPEN) they do when
  * their maps say so; here it is only noted that they did. A new leader goes on where the log ends:
  *
- *   undecided   the children and the parents are led -> DECIDE; not within PATIENCE_MS -> UNDO
+ *   undecided   the children and the parents are led, and all of the children have begun -> DECIDE; not within PATIENCE_MS -> UNDO
  *   decided     a parent says that it is closed -> ENDED; a child says that it is open -> OPENED. Never back (rule F29), however long it takes
  *   target      what can begin on the way to the wanted number of shards -> BEGIN
  *   closed      the shard says that nothing is left that its retention keeps -> GONE */
@@ -12,7 +12,7 @@
 
 #include "server/reshard_plan.h"
 
-enum { PATIENCE_MS = 10000, IMPATIENCE_MS = 1000, BEGINS_MAX = 16 };
+enum { PATIENCE_MS = 10000, DEAD_MS = 5000, IMPATIENCE_MS = 1000, BEGINS_MAX = 16 };
 
 static void propose_step(struct controller *c, const struct map_stream *s, enum reshard_step step, uint64_t reshard, const struct map_shard *of)
 {
@@ -43,10 +43,31 @@ static bool led(const struct controller *c, const struct map_stream *s, const ui
     return true;
 }
 
+/* Each member of the children has taken an entry, so its log is there. A child whose members did not all begin has less left to lose than its parent had: one disk, and
+ * it would be without a quorum. */
+static bool whole(const struct controller *c, const struct map_stream *s, const struct map_reshard *x)
+{
+    for (unsigned i = 0; i < x->n_children; i++) {
+        const struct map_shard *child = cluster_map_shard(s, x->children[i]);
+        const struct actual_group *a = actual_group(c, child->group);
+        for (unsigned k = 0; k < child->n_replicas; k++) {
+            uint64_t raft_id = raft_id_make(child->replicas[k].node, child->replicas[k].generation);
+            bool there = raft_id == a->leader_raft_id || (!node_up(c, child->replicas[k].node) && out_of_patience(c, x, DEAD_MS));
+            for (unsigned p = 0; p < a->n_peers && !there; p++) {
+                there = a->peers[p].raft_id == raft_id && a->peers[p].voter && a->peers[p].match_index > 0;
+            }
+            if (!there) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 static void prepare(struct controller *c, const struct map_stream *s, const struct map_reshard *x)
 {
     bool children = led(c, s, x->children, x->n_children);
-    if (children && led(c, s, x->parents, x->n_parents)) {
+    if (children && whole(c, s, x) && led(c, s, x->parents, x->n_parents)) {
         propose_step(c, s, RESHARD_STEP_DECIDE, x->id, NULL);
     } else if (out_of_patience(c, x, PATIENCE_MS)) {
         propose_step(c, s, RESHARD_STEP_UNDO, x->id, NULL);
