@@ -241,7 +241,7 @@ struct sluice_pushed {
 struct sluice_subscription_options {
     const char *consumer;       /* the registered consumer's name; NULL: consumer_id tells which */
     uint64_t consumer_id;       /* not 0: it is known already, with the map that has it (0: any); nobody is asked for it */
-    uint64_t map_version;
+    uint64_t map_version;       /* of an answer that told of the consumer: nodes whose maps are older are not believed, also when it is named (0: any is) */
     uint64_t credit;            /* bytes that may be on their way or unread; 0: 1 MiB. What a callback did not take is given back after it */
     uint32_t heartbeat_ms;      /* 0: 5000 */
     uint64_t timeout_ms;        /* without a leader that takes it, before it ends with an error; 0: for ever */

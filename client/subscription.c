@@ -39,6 +39,7 @@ struct sluice_subscription {
     uint64_t end_offset;     /* of the shard, as the leader told last */
     uint64_t unread;         /* bytes delivered and not given back */
     uint64_t to_tell;        /* given back, and the leader does not know it */
+    uint64_t debt;           /* so much of what is given back was never the leader's: a subscription begins with one byte of credit at least */
     uint64_t good_ns;        /* last success */
     bool waiting;            /* the timer runs */
     bool subscribed;         /* the leader took it; it may still be so if the way to it broke */
@@ -163,7 +164,9 @@ void sluice_subscription_credit(struct sluice_subscription *s, uint64_t bytes)
 {
     bytes = min_u64(bytes, s->unread);
     s->unread -= bytes;
-    s->to_tell += bytes;
+    uint64_t paid = min_u64(bytes, s->debt);
+    s->debt -= paid;
+    s->to_tell += bytes - paid;
     if (s->subscribed && s->to_tell > 0 && s->to_tell >= s->options.credit / 4) {
         Sluice__Credit m = SLUICE__CREDIT__INIT;
         m.bytes = s->to_tell;
@@ -351,6 +354,14 @@ static void consumers_told(const struct sluice_result *r, void *user)
         end(s, SLUICE_E_NOT_FOUND, "the stream was deleted; another one has its name now", NULL);
         return;
     }
+    if (m->map_version < s->map_version) { /* that node does not know yet what this program knows: a former consumer may have the name there */
+        if (out_of_time(s)) {
+            end(s, SLUICE_E_NOT_READY, "no node that can be reached knows the consumer yet", NULL);
+        } else {
+            pause_ms(s, 50);
+        }
+        return;
+    }
     for (size_t i = 0; i < m->n_consumers; i++) {
         if (strcmp(m->consumers[i]->name, s->consumer) == 0 && (s->consumer_id == 0 || s->consumer_id == m->consumers[i]->id)) {
             s->consumer_id = m->consumers[i]->id;
@@ -360,12 +371,16 @@ static void consumers_told(const struct sluice_result *r, void *user)
             return;
         }
     }
+    if (s->not_found++ < NOT_FOUND_TRIES) { /* registered a moment ago, perhaps: that node's map may be old */
+        pause_ms(s, 50);
+        return;
+    }
     end(s, SLUICE_E_NOT_FOUND, "the stream has no such consumer", NULL);
 }
 
 static void ask_consumers(struct sluice_subscription *s)
 {
-    if (s->asking) {
+    if (s->asking || s->waiting) {
         return;
     }
     Sluice__ConsumerList m = SLUICE__CONSUMER_LIST__INIT;
@@ -412,6 +427,7 @@ static void pack(struct sluice_subscription *s)
         m.subscriber = (ProtobufCBinaryData){.len = sizeof s->subscriber, .data = s->subscriber};
         m.resumed = s->perhaps;
         m.heartbeat_ms = s->options.heartbeat_ms;
+        s->debt = s->unread >= s->options.credit ? s->unread + 1 - s->options.credit : 0;
         s->to_tell = 0;
         s->packed = message_pack(&m.base, &s->request.packed_len);
         s->request.kind = FRAME_SUBSCRIBE;
