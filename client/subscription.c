@@ -371,10 +371,6 @@ static void consumers_told(const struct sluice_result *r, void *user)
             return;
         }
     }
-    if (s->not_found++ < NOT_FOUND_TRIES) { /* registered a moment ago, perhaps: that node's map may be old */
-        pause_ms(s, 50);
-        return;
-    }
     end(s, SLUICE_E_NOT_FOUND, "the stream has no such consumer", NULL);
 }
 

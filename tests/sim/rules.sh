@@ -31,7 +31,7 @@ R12  unit raft_rules_test r12_sole_voter
 F1   --disable-journal=0x1   1-20     -
 F2   unit storage_safety_test test_f2
 F3   --disable-journal=0x4   1-60     kill-power
-F7   --disable-journal=0x8   110-300  recycle
+F7   --disable-journal=0x8   300-420  recycle
 F8   unit storage_safety_test test_f8
 SYNC --disable-journal=0x20  1-20     -
 F21  unit server_reshard_sim_test closed_is_told_when_it_is_committed

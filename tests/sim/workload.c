@@ -172,7 +172,8 @@ static void put_tick(struct env_timer *t)
         return;
     }
     /* Now and then more at once than one batch holds: several of a producer's batches are under way then. */
-    unsigned n = env_random_below(p->workload->producer_env, BURST_EVERY) == 0 ? BURST : 1;
+    bool large = p->workload->world->options.profile->record_bytes != 0;
+    unsigned n = !large && env_random_below(p->workload->producer_env, BURST_EVERY) == 0 ? BURST : 1;
     for (unsigned i = 0; i < n && p->open < OPEN_MAX; i++) {
         put_one(p);
     }
