@@ -1,4 +1,4 @@
-/* Reads that share a shard's read limits: its leader alone answers them, so many calls and bytes a second; other readers are not counted. */
+/* Reads that share a shard's read limits: its leader alone answers them, so many calls and bytes a second; other readers are not counted. And what counts of puts. */
 #include "server_cluster_fixture.h"
 
 static void kinesis_limits(struct settings *s, unsigned node)
@@ -189,11 +189,32 @@ STORY(from_the_trim_horizon)
     CHECK(a.code == 0 && a.next == 15);
 }
 
+static void slow_puts(struct settings *s, unsigned node)
+{
+    (void)node;
+    snprintf(s->limits, sizeof s->limits, "kinesis");
+    s->shard_bytes_per_s = 10000;
+    s->shard_records_per_s = 0;
+}
+
+/* Of a put count keys and data, not what stands around them. */
+STORY(puts_weigh_keys_and_data)
+{
+    w->tune = slow_puts;
+    world_open(w, 3);
+    create_stream(w, 0, "s", 3);
+    struct client *c = dial(w, leader(w));
+    for (unsigned i = 0; i < 2; i++) { /* 4,000 bytes each */
+        CHECK(decode(client_await(c, put_send(c, NULL, 0, 1000, 1), 5000)).code == 0);
+    }
+    CHECK(decode(client_await(c, put_send(c, NULL, 0, 1000, 1), 5000)).code == SLUICE_E_THROTTLED);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_the_leader_answers), cmocka_unit_test(calls_are_counted), cmocka_unit_test(bytes_are_paid_back),
-        cmocka_unit_test(one_answer_has_so_many_records), cmocka_unit_test(limits_can_be_lifted), cmocka_unit_test(from_the_trim_horizon),
+        cmocka_unit_test(one_answer_has_so_many_records), cmocka_unit_test(limits_can_be_lifted), cmocka_unit_test(from_the_trim_horizon), cmocka_unit_test(puts_weigh_keys_and_data),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);
