@@ -9,7 +9,7 @@
 
 struct chunk { struct chunk *next; uint8_t *data; size_t len, pos; uint64_t offset, shard_created_s, millis_behind; bool all; };
 
-struct tail { uint64_t consumer_id, map_version; struct unpacker unpacker; };
+struct tail { const char *consumer; uint64_t consumer_id, map_version; struct unpacker unpacker; };
 
 struct tail_shard {
     struct records_shard *shard;
@@ -146,7 +146,7 @@ static int tail_open(struct records_shard *s, const struct sluice_position *from
     const struct tail *all = g->user;
     struct tail_shard *t = xcalloc(1, sizeof *t);
     *t = (struct tail_shard){.shard = s, .chunks_end = &t->chunks};
-    const struct sluice_subscription_options o = {.consumer_id = all->consumer_id, .map_version = all->map_version, .started = started, .pushed = pushed,
+    const struct sluice_subscription_options o = {.consumer = all->consumer, .consumer_id = all->consumer_id, .map_version = all->map_version, .started = started, .pushed = pushed,
                                                   .ended = ended, .user = t};
     int code = sluice_subscription_open(g->cli->client, g->cli->words[0], s->shard, from, &o, &t->subscription);
     if (code != 0) {
@@ -203,6 +203,7 @@ static int find_consumer(struct cli *c, const char *name, struct tail *t)
 {
     Sluice__ConsumerList m = SLUICE__CONSUMER_LIST__INIT;
     m.stream = (char *)(uintptr_t)c->words[0];
+    m.consumer = (char *)(uintptr_t)name;
     Sluice__ConsumerListReply *reply;
     int status = cli_request(c, FRAME_CONSUMER_LIST, &m.base, NULL, &reply);
     if (status != CLI_DONE) {
@@ -210,6 +211,7 @@ static int find_consumer(struct cli *c, const char *name, struct tail *t)
     }
     for (size_t i = 0; i < reply->n_consumers; i++) {
         if (strcmp(reply->consumers[i]->name, name) == 0) {
+            t->consumer = name;
             t->consumer_id = reply->consumers[i]->id;
             t->map_version = reply->map_version;
         }
