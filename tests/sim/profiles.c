@@ -14,7 +14,7 @@ static const struct world_profile profiles[] = {
      .faults = FAULT_POWER | FAULT_POWER_ALL | APART, .fixed = true, .nodes = 3, .shards = 16, .seconds = 30, .tick_ms = 20, .tick_spread_ms = 500,
      .restart_ms = 60, .sync_ns = {10 * MS, 150 * MS}},
     {.name = "slow-sync", .text = "disks whose syncs take 100 to 800 ms, 16 shards",
-     .faults = FAULT_KILL | FAULT_POWER | FAULT_POWER_ALL | APART, .fixed = true, .nodes = 3, .shards = 16, .sync_ns = {100 * MS, 800 * MS}},
+     .faults = FAULT_KILL | FAULT_POWER | FAULT_POWER_ALL | APART, .fixed = true, .nodes = 3, .shards = 16, .sync_ns = {100 * MS, 800 * MS}, .steady = true},
     {.name = "clocks", .text = "one node's wall clock steps by up to 100 days, there and back, while leaders change",
      .faults = FAULT_CLOCK | FAULT_KILL | FAULT_STOP | APART, .fixed = true, .nodes = 3, .shards = 4, .tick_ms = 20, .tick_spread_ms = 400, .restart_ms = 1000},
     {.name = "reshard", .text = "splits and merges all the time, nodes that die or are cut off at every step of them",

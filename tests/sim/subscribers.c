@@ -380,7 +380,7 @@ bool subscribers_caught_up(const struct subscribers *a, uint32_t shard, uint64_t
 {
     for (unsigned c = 0; c < CONSUMERS && shard < SHARDS_MAX; c++) {
         const struct seat *t = a->seats[c][shard];
-        if (end > 0 && (t == NULL || t->offset < end)) {
+        if (end > 0 && (t == NULL || t->offset != end)) {
             return false;
         }
     }

@@ -172,8 +172,9 @@ static void put_tick(struct env_timer *t)
         return;
     }
     /* Now and then more at once than one batch holds: several of a producer's batches are under way then. */
-    bool large = p->workload->world->options.profile->record_bytes != 0;
-    unsigned n = !large && env_random_below(p->workload->producer_env, BURST_EVERY) == 0 ? BURST : 1;
+    const struct world_profile *profile = p->workload->world->options.profile;
+    bool calm = profile->record_bytes != 0 || profile->steady;
+    unsigned n = !calm && env_random_below(p->workload->producer_env, BURST_EVERY) == 0 ? BURST : 1;
     for (unsigned i = 0; i < n && p->open < OPEN_MAX; i++) {
         put_one(p);
     }
@@ -495,7 +496,7 @@ bool workload_drained(const struct workload *l) { return l->n_open == 0; }
 
 bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end)
 {
-    return (end == 0 || l->readers[shard].next >= end) && (l->subscribers == NULL || subscribers_caught_up(l->subscribers, shard, end));
+    return l->readers[shard].next == end && (l->subscribers == NULL || subscribers_caught_up(l->subscribers, shard, end));
 }
 
 uint64_t workload_read_to(const struct workload *l, uint32_t shard)

@@ -49,6 +49,7 @@ struct world_profile {
     uint64_t queued_max;                  /* bytes that a node may have queued to its peers */
     unsigned keys;                        /* how many partition keys there are; 0: 1000 */
     unsigned reshard_ms;                  /* a split, merge or change of the number of shards about every so often; 0: none */
+    bool steady;                          /* producers never burst */
     bool subscribers;                     /* registered consumers in every seed, not only in every fourth */
 };
 const struct world_profile *profile_find(const char *name); /* NULL: unknown */
@@ -129,7 +130,7 @@ void workload_run(struct workload *l);                                /* start p
 void workload_stop_reshards(struct workload *l);
 void workload_stop_puts(struct workload *l);
 bool workload_drained(const struct workload *l);                      /* every put has an outcome */
-bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end); /* its reader got everything below end */
+bool workload_caught_up(const struct workload *l, uint32_t shard, uint64_t end); /* its reader got everything below end, and nothing above: else the end is an old one */
 uint64_t workload_read_to(const struct workload *l, uint32_t shard); /* next offset of the shard's reader */
 uint64_t workload_last_ack(const struct workload *l, uint32_t shard); /* ns of the last acknowledgement; 0: none */
 bool workload_has_key(const struct workload *l, const struct hash128 *first, const struct hash128 *last); /* some record's key lies there */
