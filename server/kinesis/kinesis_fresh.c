@@ -4,6 +4,7 @@
 
 #include "proto/base.h"
 #include "server/kinesis/kinesis_impl.h"
+#include "sluice.pb-c.h"
 
 enum { REFRESHING_MAX = 16 }; /* per lane: whoever asks for what is not there, again and again, is a burden to this lane alone */
 
@@ -17,8 +18,12 @@ void call_refresh_end(struct call *c)
 
 static void refreshed(struct call *c, const struct sluice_result *r)
 {
-    (void)r; /* without an answer the map counts as it is */
+    const Sluice__ClusterStatusReply *m = r->code == 0 ? (const Sluice__ClusterStatusReply *)r->reply : NULL;
     call_refresh_end(c);
+    if (m == NULL || m->controller_leader == 0 || m->answering_node != m->controller_leader) {
+        call_fail(c, AWS_E_ServiceUnavailable, "The cluster's controller cannot be asked now, and this node does not know what was asked for.");
+        return;
+    }
     kinesis_run_now(c);
 }
 
