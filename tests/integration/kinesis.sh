@@ -89,3 +89,5 @@ check "a node stops" "$cluster" stop 1 --dir "$dir"
 exec 7>&-
 check "the others go on" succeeds 2 DeleteStream '{"StreamName":"s","EnforceConsumerDeletion":true}'
 check "and the stream is gone" answers 400 'ResourceNotFoundException.*Stream s under account 000000000000 not found' 3 DescribeStream '{"StreamName":"s"}'
+check "another node stops" "$cluster" stop 2 --dir "$dir"
+check "without a majority nothing is told as not found" answers 503 'ServiceUnavailable' 3 DescribeStream '{"StreamName":"s"}'
