@@ -126,6 +126,10 @@ void controller_fill_nodes(const struct cluster_map *map, struct node_infos *x)
 /* s NULL: the stream is gone; for a delete that is the wanted end. */
 void call_describe(struct call *call, const struct map_stream *s, uint8_t kind)
 {
+    if (s == NULL && kind == FRAME_STREAM_CREATE_REPLY) { /* "not found" would say that nothing was done */
+        call_error(call, SLUICE_E_UNKNOWN_OUTCOME, "the stream was made, and is gone again");
+        return;
+    }
     if (s == NULL && kind != FRAME_STREAM_DELETE_REPLY) {
         call_error(call, SLUICE_E_NOT_FOUND, NULL);
         return;
